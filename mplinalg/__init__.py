@@ -1,0 +1,26 @@
+"""mplinalg: dense linear algebra with low-precision factors and double-precision answers."""
+
+from .bench.environment import show_config
+from .dense.cholesky import Cholesky, cho_factor, cho_solve
+from .dense.lu import LU, lu_factor, lu_solve
+from .dense.solve import solve
+from .errors import LinAlgError, LinAlgWarning
+from .report import RungOutcome, SolveReport, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LU",
+    "Cholesky",
+    "LinAlgError",
+    "LinAlgWarning",
+    "RungOutcome",
+    "SolveReport",
+    "Status",
+    "cho_factor",
+    "cho_solve",
+    "lu_factor",
+    "lu_solve",
+    "show_config",
+    "solve",
+]

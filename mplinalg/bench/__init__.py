@@ -1,0 +1,1 @@
+"""Measuring: the command ``mplinalg``, its demonstration, and files of matrices."""

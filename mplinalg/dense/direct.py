@@ -1,0 +1,252 @@
+"""Plain working precision: LAPACK by structure, and a certificate for the answer.
+
+Small systems, many right-hand sides and structures that a lower precision cannot speed up come
+here. An answer that fails its certificate goes up the ladder like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import get_lapack_funcs
+
+from ..errors import LinAlgError
+from ..factor.condest import inverse_norm1
+from ..ops import ops_for
+from ..precision import working_format
+from . import structure as s
+
+Array = NDArray[Any]
+
+_PROBE_COLUMNS = 4
+_BACKWARD_STABLE = (s.DIAGONAL, s.TRIDIAGONAL, s.UPPER, s.LOWER)
+
+
+class Direct(NamedTuple):
+    """An answer, and the reciprocal condition number of its matrix as LAPACK estimates it."""
+
+    x: Array
+    rcond: float
+
+
+def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str) -> Direct:
+    """Solve op(A) x = b in working precision.
+
+    Parameters
+    ----------
+    a : Array, shape (n, n)
+    b : Array, shape (n, nrhs)
+        Of the same LAPACK dtype.
+    structure : str
+        As `mplinalg.dense.structure` names it.
+    lower : bool
+        Triangle that is read of symmetric, Hermitian and positive definite matrices.
+    trans : {"N", "T"}
+
+    Raises
+    ------
+    LinAlgError
+        Exactly singular, or not positive definite where that was asserted.
+    """
+    return _SOLVERS[structure](a, b, lower, trans)
+
+
+def _singular(i: int, n: int) -> LinAlgError:
+    return LinAlgError(
+        f"A singular matrix detected: pivot {i} of {n} is exactly zero (U[{i - 1}, {i - 1}] = 0)."
+    )
+
+
+def _norm1(a: Array) -> float:
+    return float(np.abs(a).sum(axis=0).max())
+
+
+def _general(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    # the buffer of a C-ordered A, read by columns, is A^T: no transposed copy
+    flipped = not a.flags.f_contiguous
+    stored = a.T if flipped else a
+    getrf, gecon, getrs = get_lapack_funcs(("getrf", "gecon", "getrs"), (a,))
+    lu, piv, info = getrf(stored)
+    if info > 0:
+        raise _singular(info, a.shape[0])
+    rcond, _ = gecon(lu, _norm1(a), norm=b"I" if flipped else b"1")
+    x, _ = getrs(lu, piv, b, trans=int(flipped != (trans == "T")))
+    return Direct(x, float(rcond))
+
+
+def _positive_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    potrf, pocon, potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), (a,))
+    c, info = potrf(a, lower=lower, clean=0)
+    if info > 0:
+        raise LinAlgError(
+            f"The matrix is not positive definite: its leading minor of order {info} is not "
+            "positive."
+        )
+    rcond, _ = pocon(c, _norm1(_full(a, lower, False)), uplo=b"L" if lower else b"U")
+    x, _ = potrs(c, b, lower=lower)
+    return Direct(x, float(rcond))
+
+
+def _perhaps_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    potrf, pocon, potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), (a,))
+    c, info = potrf(a, lower=lower, clean=0)
+    if info > 0:
+        return _general(a, b, lower, trans)
+    rcond, _ = pocon(c, _norm1(a), uplo=b"L" if lower else b"U")
+    x, _ = potrs(c, b, lower=lower)
+    return Direct(x, float(rcond))
+
+
+def _indefinite(hermitian: bool) -> Callable[[Array, Array, bool, str], Direct]:
+    def solver(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+        family = "he" if hermitian and a.dtype.kind == "c" else "sy"
+        sv, con, work = get_lapack_funcs(
+            (family + "sv", family + "con", family + "sv_lwork"), (a,)
+        )
+        lwork = int(work(a.shape[0], lower=lower)[0].real)
+        udut, piv, x, info = sv(a, b, lwork=max(lwork, 1), lower=lower)
+        if info > 0:
+            raise LinAlgError(
+                f"A singular matrix detected: diagonal block {info} of {a.shape[0]} is exactly "
+                "singular."
+            )
+        rcond, _ = con(udut, piv, _norm1(_full(a, lower, family == "sy")), lower=lower)
+        return Direct(x, float(rcond))
+
+    return solver
+
+
+def _diagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    d = np.diagonal(a)
+    zero = np.flatnonzero(d == 0)
+    if zero.size:
+        raise _singular(int(zero[0]) + 1, d.size)
+    size = np.abs(d)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Direct(b / d[:, None], float(size.min() / size.max()))
+
+
+def _triangular(is_lower: bool) -> Callable[[Array, Array, bool, str], Direct]:
+    def solver(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+        trtrs, trcon = get_lapack_funcs(("trtrs", "trcon"), (a,))
+        flipped = not a.flags.f_contiguous
+        stored, stored_lower = (a.T, not is_lower) if flipped else (a, is_lower)
+        x, info = trtrs(stored, b, lower=stored_lower, trans=int(flipped != (trans == "T")))
+        if info > 0:
+            raise _singular(info, a.shape[0])
+        kind = b"I" if flipped else b"1"
+        rcond, _ = trcon(stored, norm=kind, uplo=b"L" if stored_lower else b"U")
+        return Direct(x, float(rcond))
+
+    return solver
+
+
+def _tridiagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    n = a.shape[0]
+    if n < 3:  # some LAPACK wrappers want a second superdiagonal
+        return _general(np.triu(np.tril(a, 1), -1), b, lower, trans)
+    gttrf, gttrs, gtcon = get_lapack_funcs(("gttrf", "gttrs", "gtcon"), (a,))
+    dl, d, du = (np.array(np.diagonal(a, k)) for k in (-1, 0, 1))
+    norm = np.abs(d)
+    norm[1:] += np.abs(du)
+    norm[:-1] += np.abs(dl)
+    *factors, info = gttrf(dl, d, du)
+    if info > 0:
+        raise _singular(info, n)
+    dl, d, du, du2, ipiv = factors
+    x, _ = gttrs(dl, d, du, du2, ipiv, b, trans=b"T" if trans == "T" else b"N")
+    rcond, _ = gtcon(dl, d, du, du2, ipiv, float(norm.max()))
+    return Direct(x, float(rcond))
+
+
+def _banded(a: Array, b: Array, lower: bool, trans: str) -> Direct:
+    from scipy.linalg import bandwidth
+
+    n = a.shape[0]
+    below, above = map(int, bandwidth(a))
+    gbtrf, gbtrs = get_lapack_funcs(("gbtrf", "gbtrs"), (a,))
+    band = np.zeros((2 * below + above + 1, n), a.dtype, order="F")
+    for k in range(-below, above + 1):
+        row = below + above - k
+        band[row, max(k, 0) : n + min(k, 0)] = np.diagonal(a, k)
+    norm = float(np.abs(band).sum(axis=0).max())
+    lub, piv, info = gbtrf(band, below, above)
+    if info > 0:
+        raise _singular(info, n)
+
+    def apply(z: Array, flag: int = 0) -> Array:
+        solution: Array = gbtrs(lub, below, above, z, piv, trans=flag)[0]
+        return solution
+
+    inverse = inverse_norm1(ops_for(a), n, a.dtype, apply, lambda z: apply(z, 2))
+    return Direct(apply(b, int(trans == "T")), 1.0 / (norm * inverse) if inverse else 0.0)
+
+
+_SOLVERS = {
+    s.GENERAL: _general,
+    s.POSITIVE_DEFINITE: _positive_definite,
+    s.MAYBE_POSITIVE_DEFINITE: _perhaps_definite,
+    s.SYMMETRIC: _indefinite(hermitian=False),
+    s.HERMITIAN: _indefinite(hermitian=True),
+    s.DIAGONAL: _diagonal,
+    s.TRIDIAGONAL: _tridiagonal,
+    s.BANDED: _banded,
+    s.UPPER: _triangular(is_lower=False),
+    s.LOWER: _triangular(is_lower=True),
+}
+
+
+def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, trans: str) -> bool:
+    """Whether every column of x has a normwise backward error within sqrt(n) u.
+
+    Triangular, diagonal and tridiagonal solves are backward stable whatever the data
+    (Higham 2002, sections 8.1 and 9.6): for them finiteness is all that is asked. Many right-hand
+    sides are checked by a random combination of the columns, each weighted by its own size, at
+    the cost of one more column.
+    """
+    if not math.isfinite(float(np.abs(x).max())):
+        return False
+    if structure in _BACKWARD_STABLE:
+        return True
+    a = effective_matrix(a, structure, lower)
+    if trans == "T":
+        a = a.T
+    bound = math.sqrt(a.shape[0]) * working_format(a.dtype).unit_roundoff
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = float(np.abs(a).sum(axis=1).max())
+        size = norm * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
+        if not np.isfinite(size).all():
+            return False
+        if x.shape[1] > _PROBE_COLUMNS:
+            signs = np.random.default_rng(x.shape[1]).choice([-1.0, 1.0], x.shape[1])
+            weights = (signs / np.where(size > 0, size, 1.0)).astype(a.dtype)[:, None]
+            x, b = x @ weights, b @ weights
+            size = np.full(1, math.sqrt(signs.size))
+        omega = np.abs(b - a @ x).max(axis=0)
+        return bool(np.all(omega <= bound * size))
+
+
+def effective_matrix(a: Array, structure: str, lower: bool) -> Array:
+    """The matrix that the entries read under `structure` stand for; `a` itself where all count."""
+    if structure in s.ONE_TRIANGLE:
+        return _full(a, lower, symmetric=structure == s.SYMMETRIC)
+    if structure == s.DIAGONAL:
+        return np.diag(np.diagonal(a))
+    if structure == s.TRIDIAGONAL:
+        return np.triu(np.tril(a, 1), -1)
+    if structure in (s.UPPER, s.LOWER):
+        return np.triu(a) if structure == s.UPPER else np.tril(a)
+    return a
+
+
+def _full(a: Array, lower: bool, symmetric: bool) -> Array:
+    """The whole of a symmetric or Hermitian matrix of which one triangle counts."""
+    strict = np.tril(a, -1) if lower else np.triu(a, 1)
+    full: Array = strict + (strict.T if symmetric else strict.T.conj())
+    diagonal = np.diagonal(a)
+    np.fill_diagonal(full, diagonal if symmetric else diagonal.real)
+    return full

@@ -1,0 +1,269 @@
+"""A matrix with its low-precision factors, kept to solve for any number of right-hand sides."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LinAlgError
+from ..ops import ops_for
+from ..precision import FP32, FP64, Format, working_format
+from ..refine.ladder import Factors
+from ..report import SolveReport, Status
+from . import validate
+from .matrix import Matrix
+from .refined import LOW_PRECISION_FROM, Options, Outcome, solve_on_ladder
+
+Array = NDArray[Any]
+
+_PROBE_SEED = 20020101
+
+
+class Member:
+    """One square matrix, factored on the rung that solves a probe system to working precision.
+
+    The probe is b = A w with w of random signs. It decides the rung once, so that every later
+    solve takes the same path whatever came before it; and as A w is known, so is whether A has
+    been changed since.
+    """
+
+    def __init__(
+        self, a: Array, structure: str, triangle: str | None, precision: Format | None,
+        check_finite: bool,
+    ) -> None:  # fmt: skip
+        ops = ops_for(a)
+        working = working_format(a.dtype)
+        pays = a.shape[0] >= LOW_PRECISION_FROM and working is FP64
+        self.first = precision or (FP32 if pays else working)
+        self.precision = precision
+        self.matrix = Matrix(ops, a, structure, triangle, self.first, check_finite=check_finite)
+        self.is_shared = np.may_share_memory(self.matrix.a, a)
+        self._probe, self._size = self._fingerprint()
+        probe = self._probe
+        if self.matrix.outer is not None:
+            probe = probe / self.matrix.outer.rows[:, None]
+        outcome = solve_on_ladder(self.matrix, probe, Options(precision=precision), first=self.first)
+        self.factors: Factors = outcome.ascent.factors
+        self.first = outcome.ascent.rung.format
+        self.outcome = outcome
+
+    def _fingerprint(self) -> tuple[Array, Array]:
+        """A w and |A||w|."""
+        matrix = self.matrix
+        n = matrix.a.shape[0]
+        signs = np.random.default_rng(_PROBE_SEED).choice([-1.0, 1.0], (n, 1))
+        w = matrix.ops.xp.asfortranarray(signs.astype(matrix.a.dtype))
+        minus, size = matrix.ops.residual(matrix.a, w, 0 * w, triangle=matrix.triangle)
+        assert size is not None
+        return -minus, size
+
+    def check_unchanged(self) -> None:
+        """Raise LinAlgError if the matrix is not the one that was factored."""
+        if not self.is_shared:
+            return
+        now, _ = self._fingerprint()
+        u = self.matrix.ops.xp.finfo(self.matrix.a.dtype).eps / 2
+        if not bool((abs(now - self._probe) <= u * self._size).all()):
+            raise LinAlgError(
+                "the matrix was modified after it was factored; the factors keep a reference to "
+                "it, not a copy: factor it again, or factor a copy"
+            )
+
+    def solve(self, b: Array, trans: str, refine: str | None, tol: float | None) -> Outcome:
+        """x and its report, starting from the factors there are."""
+        self.check_unchanged()
+        options = Options(precision=self.precision and self.first, refine=refine, tol=tol)
+        return solve_on_ladder(
+            self.matrix, b, options, first=self.first, trans=trans, factors=self.factors
+        )
+
+
+class Factored:
+    """What `LU` and `Cholesky` share: members of a batch, solving, unpacking, pickling."""
+
+    _a: Array
+    _members: NDArray[Any]
+    """Array of `Member`, in the shape of the batch."""
+    _info: str | None
+    """Why solving is impossible, if it is."""
+    _tuple: tuple[Any, ...] | None
+
+    def __init__(self, a: Array) -> None:
+        self._a = a
+        self._tuple = None
+        self._wide: Factored | None = None
+        self._info = None
+        self._lock = threading.Lock()
+
+    def _factor_members(self, a: Array, make: Callable[[Array], Member]) -> list[tuple[Any, str]]:
+        """Fill `_members`; returns the batch indices that failed, and why."""
+        batch = a.shape[:-2]
+        self._members = np.empty(batch, dtype=object)
+        failures = []
+        for index in np.ndindex(batch) if a.size else ():
+            try:
+                self._members[index] = make(validate.to_lapack_layout(a[index]))
+            except LinAlgError as error:
+                failures.append((index, str(error)))
+        return failures
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the matrix that was factored."""
+        return self._a.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Working precision."""
+        return self._a.dtype
+
+    @property
+    def precision(self) -> str:
+        """Format of the factors (of the first member that has the widest, in a batch)."""
+        members = [m for m in self._members.flat if m is not None]
+        if not members:
+            return working_format(self.dtype).name
+        return min(members, key=lambda m: m.first.unit_roundoff).first.name
+
+    @property
+    def report(self) -> SolveReport:
+        """How the factors came about and how well they solve a probe system."""
+        reports = [m.outcome.report for m in self._members.flat if m is not None]
+        if not reports:
+            return SolveReport(Status.DIRECT, precision=working_format(self.dtype).name)
+        if self._members.ndim == 0:
+            return reports[0]
+        return SolveReport.combine(reports, self._members.shape)
+
+    def rcond(self) -> Any:
+        """Estimated reciprocal condition number, 1-norm.
+
+        Returns
+        -------
+        float, or ndarray of the batch shape
+        """
+        if self._info is not None:
+            return 0.0
+        if self._a.size == 0:
+            return np.ones(self._members.shape) if self._members.ndim else 1.0
+        values = [m.outcome.report.rcond for m in self._members.flat]
+        if self._members.ndim == 0:
+            return float(values[0])
+        return np.reshape(np.array(values, dtype=float), self._members.shape)
+
+    # -- solving --------------------------------------------------------------------------------
+
+    def _solve(
+        self, b: Any, trans: str, check_finite: bool, refine: str | None, tol: float | None
+    ) -> tuple[Array, SolveReport, str | None]:
+        validate.choice("refine", refine, validate.METHODS)
+        validate.tolerance(tol)
+        if self._info is not None:
+            raise LinAlgError(self._info)
+        b = validate.as_array(b, "b")
+        if check_finite:
+            validate.check_finite(b)
+        n = self._a.shape[-1]
+        batch = self._members.shape
+        vector = b.ndim == 1
+        rows = b.shape[0] if vector else b.shape[-2] if b.ndim >= 2 else None
+        if rows != n:
+            raise ValueError(
+                f"Shapes of the factored matrix {self._a.shape} and b {b.shape} are incompatible"
+            )
+        dtype = np.result_type(self.dtype, validate.common_dtype(b))
+        if np.finfo(dtype).bits > np.finfo(self.dtype).bits:
+            return self._widened(dtype)._solve(b, trans, False, refine, tol)
+        b = validate.to_dtype(b, dtype)
+        columns = b[:, None] if vector else b
+        whole = np.broadcast_shapes(batch, columns.shape[:-2])
+        if n == 0 or columns.size == 0:
+            x = np.empty((*whole, *columns.shape[-2:]), dtype)
+            return (x[..., 0] if vector else x), SolveReport(Status.DIRECT), None
+        columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))
+        members = np.broadcast_to(self._members, whole)
+        x = np.empty(columns.shape, dtype)
+        reports, messages = [], []
+        for index in np.ndindex(whole):
+            x[index], report, message = _solve_member(
+                members[index], columns[index], dtype, trans, refine, tol
+            )
+            reports.append(report)
+            if message:
+                messages.append(message)
+        report = reports[0] if not whole else SolveReport.combine(reports, whole)
+        return (x[..., 0] if vector else x), report, " ".join(messages) or None
+
+    def _factor_again(self, a: Array) -> Factored:
+        """The same factorization of `a`."""
+        raise NotImplementedError
+
+    def _widened(self, dtype: np.dtype[Any]) -> Factored:
+        """Factors in double precision of a single-precision matrix, for a wider b."""
+        kind = np.complex128 if self.dtype.kind == "c" else np.float64
+        with self._lock:
+            if self._wide is None:
+                self._wide = self._factor_again(self._a.astype(kind))
+            return self._wide
+
+    # -- as SciPy's tuple -----------------------------------------------------------------------
+
+    def _unpack(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def _as_tuple(self) -> tuple[Any, ...]:
+        with self._lock:
+            if self._tuple is None:
+                for member in self._members.flat:
+                    if member is not None:
+                        member.check_unchanged()
+                self._tuple = self._unpack()
+            return self._tuple
+
+    def __iter__(self) -> Any:
+        return iter(self._as_tuple())
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._as_tuple()[i]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def _solve_member(
+    member: Member, b: Array, dtype: np.dtype[Any], trans: str, refine: str | None,
+    tol: float | None,
+) -> tuple[Array, SolveReport, str | None]:  # fmt: skip
+    """One matrix; a complex b of a real matrix is solved as its two real parts."""
+    own = member.matrix.a.dtype
+    if dtype == own:
+        outcome = member.solve(np.asfortranarray(b, dtype=own), trans, refine, tol)
+        return outcome.x, outcome.report, outcome.message
+    both = np.concatenate([b.real, b.imag], axis=1)
+    outcome = member.solve(np.asfortranarray(both, dtype=own), trans, refine, tol)
+    k = b.shape[1]
+    x: Array = np.empty(b.shape, dtype)
+    x.real, x.imag = outcome.x[:, :k], outcome.x[:, k:]
+    report = outcome.report
+    errors = {
+        name: np.maximum(getattr(report, name)[:k], getattr(report, name)[k:])
+        for name in ("backward_error", "componentwise_error", "forward_error_bound")
+        if getattr(report, name) is not None
+    }
+    return x, replace(report, **errors), outcome.message

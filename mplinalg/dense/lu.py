@@ -1,0 +1,239 @@
+"""lu_factor and lu_solve: factor once in a low precision, solve often to working precision."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import LinAlgWarning
+from ..precision import Format
+from ..report import SolveReport, Status
+from . import structure as structures
+from . import validate
+from .factored import Factored, Member
+from .refined import warn
+
+__all__ = ["LU", "lu_factor", "lu_solve"]
+
+_TRANS = {0: "N", 1: "T", 2: "C"}
+
+
+class LU(Factored):
+    """The LU factors of a matrix, and the matrix, by reference. Made by `lu_factor`.
+
+    Solves to working precision by refinement. Unpacks as SciPy's ``(lu, piv)``, which is computed
+    in working precision when it is asked for: a bare tuple has no matrix to refine with.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Working precision.
+    precision : str
+        Format of the factors.
+    report : SolveReport
+        How the factors came about and how well they solve a probe system.
+    """
+
+    def __init__(self, a: Any, precision: Format | None, check_finite: bool) -> None:
+        super().__init__(a)
+        self._precision = precision
+        self._check_finite = check_finite
+        if a.shape[-1] != a.shape[-2]:
+            if check_finite:
+                validate.check_finite(a)
+            self._members = np.empty(a.shape[:-2], dtype=object)
+            self._info = f"Expected square matrix, got {a.shape=}"
+            return
+        failures = self._factor_members(
+            a, lambda m: Member(m, structures.GENERAL, None, precision, check_finite)
+        )
+        if failures:
+            where = f" (slices {[i for i, _ in failures]})" if a.ndim > 2 else ""
+            self._info = failures[0][1] + where
+
+    def solve(
+        self,
+        b: ArrayLike,
+        trans: int = 0,
+        *,
+        refine: str | None = "auto",
+        tol: float | None = None,
+        check_finite: bool = True,
+        full_output: bool = False,
+    ) -> Any:
+        """Solve ``a x = b`` (trans 0), ``a.T x = b`` (1) or ``a.conj().T x = b`` (2).
+
+        Parameters and results as `lu_solve`.
+        """
+        x, report, message = self._solve(b, _trans(trans), check_finite, refine, tol)
+        warn(message)
+        return (x, report) if full_output else x
+
+    def _factor_again(self, a: Any) -> LU:
+        return LU(a, self._precision, self._check_finite)
+
+    def _unpack(self) -> tuple[Any, ...]:
+        with warnings.catch_warnings():
+            # lu_factor has warned of a singular matrix already
+            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+            return tuple(_scipy_lu_factor(self._a))
+
+    def __repr__(self) -> str:
+        return f"LU(shape={self.shape}, dtype={self.dtype}, precision={self.precision!r})"
+
+
+def _scipy_lu_factor(a: NDArray[Any]) -> tuple[Any, ...]:
+    """`scipy.linalg.lu_factor`, also of an empty batch."""
+    if a.size == 0:
+        k = min(a.shape[-2:])
+        return np.empty_like(a), np.zeros((*a.shape[:-2], k), dtype=np.int32)
+    if a.ndim == 2:
+        return tuple(scipy.linalg.lu_factor(a, check_finite=False))
+    factors = [scipy.linalg.lu_factor(a[i], check_finite=False) for i in np.ndindex(a.shape[:-2])]
+    lu, piv = zip(*factors, strict=True)
+    batch = a.shape[:-2]
+    return np.reshape(lu, a.shape), np.reshape(piv, (*batch, -1))
+
+
+def lu_factor(
+    a: ArrayLike,
+    overwrite_a: bool = False,
+    check_finite: bool = True,
+    *,
+    precision: str | Format = "auto",
+) -> LU:
+    """Factor ``P a = L U`` in a low precision, for `lu_solve` to solve to working precision.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        The matrix, or a batch. Kept by reference: refinement needs it. (A rectangular ``(m, n)``
+        matrix is accepted as in SciPy; the result then only unpacks.)
+    overwrite_a : bool
+        Accepted as in SciPy; `a` is left as it is.
+    check_finite : bool
+        Raise ValueError if `a` holds NaN or infinity.
+    precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}
+        Format of the factors. "auto" takes the cheapest that pays and that solves a probe system
+        to working precision.
+
+    Returns
+    -------
+    LU
+        Unpacks as SciPy's ``(lu, piv)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes, dtypes or options that make no sense; NaN or infinity in `a`.
+
+    Warns
+    -----
+    LinAlgWarning
+        `a` is exactly singular (solving with the result raises LinAlgError), or a pinned
+        `precision` could not deliver.
+
+    Notes
+    -----
+    2/3 n^3 flops in the low precision; workspace n^2 numbers of it. Changing `a` afterwards is
+    detected by `lu_solve`, which raises rather than answer for another matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg import lu_factor, lu_solve
+    >>> a = np.array([[4.0, 3.0], [6.0, 3.0]])
+    >>> lu_solve(lu_factor(a), [10.0, 12.0])
+    array([1., 2.])
+    """
+    array = validate.as_array(a, "a")
+    if array.ndim < 2:
+        raise ValueError(f"Expected at least ndim=2, got {array.ndim=}")
+    dtype = validate.common_dtype(array)
+    fmt = validate.precision_option(precision, dtype)
+    factors = LU(validate.to_dtype(array, dtype), fmt, check_finite)
+    if factors._info is not None and array.shape[-1] == array.shape[-2]:
+        warnings.warn(f"Singular matrix. {factors._info}", LinAlgWarning, stacklevel=2)
+    elif fmt is not None and factors.precision != fmt.name:
+        warn(f"precision={fmt.name!r} could not deliver; the factors are {factors.precision}.", 2)
+    return factors
+
+
+def lu_solve(
+    lu_and_piv: LU | tuple[Any, Any],
+    b: ArrayLike,
+    trans: int = 0,
+    overwrite_b: bool = False,
+    check_finite: bool = True,
+    *,
+    refine: str | None = "auto",
+    tol: float | None = None,
+    full_output: bool = False,
+) -> Any:
+    """Solve ``a x = b`` with the factors of `lu_factor`.
+
+    Parameters
+    ----------
+    lu_and_piv : LU, or (lu, piv)
+        A plain tuple, as SciPy's `lu_factor` gives, is solved without refinement.
+    b : array_like, shape (n,) or (..., n, nrhs)
+    trans : {0, 1, 2}
+        Solve with a, its transpose, or its conjugate transpose.
+    overwrite_b : bool
+        Accepted as in SciPy; `b` is left as it is.
+    check_finite : bool
+        Raise ValueError if `b` holds NaN or infinity.
+    refine : {"auto", "classical", "gmres", None}
+        None: one solve with the factors, and x is as good as their format.
+    tol : float, optional
+        Normwise backward error at which to stop; see `solve`.
+    full_output : bool
+        Also return a `SolveReport`.
+
+    Returns
+    -------
+    x : ndarray, of the shape of `b` (broadcast with the batch)
+    report : SolveReport
+        If `full_output`.
+
+    Raises
+    ------
+    LinAlgError
+        The matrix is singular, or was modified after it was factored.
+    ValueError, TypeError
+        Shapes, dtypes or options that make no sense; NaN or infinity in `b`.
+
+    Warns
+    -----
+    LinAlgWarning
+        As `solve`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg import lu_factor, lu_solve
+    >>> a = np.array([[4.0, 3.0], [6.0, 3.0]])
+    >>> lu_solve(lu_factor(a), [10.0, 9.0], trans=1)
+    array([1., 1.])
+    """
+    if isinstance(lu_and_piv, LU):
+        x, report, message = lu_and_piv._solve(b, _trans(trans), check_finite, refine, tol)
+        warn(message)
+        return (x, report) if full_output else x
+    x = scipy.linalg.lu_solve(lu_and_piv, b, _TRANS_CODE[_trans(trans)], check_finite=check_finite)
+    plain = SolveReport(Status.DIRECT, backward_error=None, componentwise_error=None)
+    return (x, plain) if full_output else x
+
+
+_TRANS_CODE = {flag: code for code, flag in _TRANS.items()}
+
+
+def _trans(trans: int) -> str:
+    if trans not in _TRANS:
+        raise ValueError(f"trans must be 0, 1 or 2; got {trans!r}")
+    return _TRANS[trans]

@@ -1,0 +1,299 @@
+"""The matrix of a system, measured once, and the factorizations that rungs make of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ..errors import LinAlgError
+from ..factor.blocks import blocks, exponents, shifted
+from ..factor.cholesky import CholeskyFactors, cholesky
+from ..factor.lu import LUFactors, lu
+from ..factor.qr import qr
+from ..factor.scaling import Scaling, equilibrate, equilibrate_hermitian
+from ..ops.protocol import Array, Ops
+from ..precision import FP32, Format, working_format
+from ..refine.ladder import Factors, Rung
+from .structure import GENERAL, HERMITIAN, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMMETRIC
+
+CHOLESKY = "Cholesky"
+LU = "LU"
+QR = "QR"
+
+_ROW_RATIO = 2.0**10
+"""Rows that differ in size by more than this are equilibrated before they go to a lower format."""
+_SAFE_FP32 = (1e-25, 1e30)
+_MIRROR_BLOCK = 256
+
+
+def _extreme_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Magnitudes outside these are brought into range before anything is computed."""
+    return (1e-12, 1e12) if working_format(dtype) is FP32 else (1e-100, 1e100)
+
+
+class Matrix:
+    """A square matrix A as the solvers see it.
+
+    The first working copy is made on construction, in the pass that measures A; later ones, on
+    higher rungs, are made when they are needed.
+
+    Parameters
+    ----------
+    ops : Ops
+    a : Array, shape (n, n)
+        With unit stride in one dimension, in working precision. Kept by reference.
+    structure : str
+        GENERAL, SYMMETRIC, HERMITIAN, POSITIVE_DEFINITE or MAYBE_POSITIVE_DEFINITE.
+    triangle : {"L", "U"}, optional
+        The triangle that counts, for all but GENERAL.
+    first : Format
+        Format of the first working copy.
+    check_finite : bool
+        Raise ValueError on NaN or infinity.
+    pivoting : {"partial", "tournament"}
+
+    Attributes
+    ----------
+    norm : float
+        Infinity norm of A, with |re| + |im| for complex.
+    outer : Scaling, optional
+        Set when A's entries are so extreme that sums of products would leave the range of the
+        working precision: then `a` is the copy diag(rows) A diag(cols).
+    seconds : dict
+        ``convert`` and ``factor``.
+    """
+
+    def __init__(
+        self, ops: Ops, a: Array, structure: str, triangle: str | None, first: Format, *,
+        check_finite: bool = True, pivoting: str = "partial",
+    ) -> None:  # fmt: skip
+        self.ops = ops
+        self.structure = structure
+        self.triangle = triangle
+        self.pivoting = pivoting
+        self.outer: Scaling | None = None
+        self.seconds = {"convert": 0.0, "factor": 0.0}
+        self._copy: Array | None = None
+        began = time.perf_counter()
+        a = self._symmetrised(a)
+        self._measure(a, first, check_finite)
+        self.seconds["convert"] += time.perf_counter() - began
+
+    # -- measuring ------------------------------------------------------------------------------
+
+    def _symmetrised(self, a: Array) -> Array:
+        """Complex symmetric matrices (not Hermitian) have no kernels of their own: fill them up."""
+        if self.structure == SYMMETRIC and a.dtype.kind == "c":
+            a = self.ops.xp.array(a, order="K", copy=True)
+            _mirror(a, self.triangle, conjugate=False)
+            self.structure, self.triangle = GENERAL, None
+        return a
+
+    def _measure(self, a: Array, first: Format, check_finite: bool) -> None:
+        ops, xp = self.ops, self.ops.xp
+        self.a = a
+        w = xp.empty_like(a, dtype=first.dtype(a.dtype))
+        seen = ops.convert(a, w)
+        sums = seen.row_sums
+        is_finite = bool(xp.isfinite(sums).all()) or bool(xp.isfinite(a).all())
+        if check_finite and not is_finite:
+            raise ValueError("array must not contain infs or NaNs")
+        if self.triangle is not None and self.structure != MAYBE_POSITIVE_DEFINITE:
+            ones = xp.ones((a.shape[0], 1), a.dtype, order="F")
+            _, d = ops.residual(a, ones, 0 * ones, triangle=self.triangle)
+            sums = d[:, 0]
+        self.norm = float(sums.max()) if sums.size else 0.0
+        positive = sums[sums > 0]
+        least = float(positive.min()) if positive.size else self.norm
+        self.is_graded = bool(
+            seen.underflows or seen.overflows or self.norm > _ROW_RATIO * least
+            or not _SAFE_FP32[0] <= self.norm <= _SAFE_FP32[1]
+        )  # fmt: skip
+        self._copy = None
+        if self.is_graded and is_finite and self.norm > 0:
+            if self._is_extreme():
+                self._bring_into_range(first)
+                return
+            if first is FP32:  # this copy lost too much; a scaled one will be made
+                return
+        if not first.needs_scaling:
+            self._copy = w
+
+    def _is_extreme(self) -> bool:
+        low, high = _extreme_limits(self.a.dtype)
+        row_max, col_max = self.ops.extents(self._whole())
+        extents = self.ops.xp.concatenate([row_max, col_max])
+        extents = extents[extents > 0]
+        return bool(((extents < low) | (extents > high)).any())
+
+    def _bring_into_range(self, first: Format) -> None:
+        """Replace A by diag(rows) A diag(cols), equilibrated in working precision."""
+        ops, whole = self.ops, self._whole()
+        if self.structure in (POSITIVE_DEFINITE, MAYBE_POSITIVE_DEFINITE):
+            outer = equilibrate_hermitian(ops, whole)
+        else:
+            outer = equilibrate(ops, whole)
+            self.structure, self.triangle = GENERAL, None
+        scaled = ops.xp.empty_like(whole)
+        ops.convert(whole, scaled, rows=outer.rows, cols=outer.cols)
+        self._measure_scaled(scaled, first)
+        self.outer = outer
+
+    def _measure_scaled(self, scaled: Array, first: Format) -> None:
+        w = self.ops.xp.empty_like(scaled, dtype=first.dtype(scaled.dtype))
+        sums = self.ops.convert(scaled, w).row_sums
+        self.a, self.norm, self.is_graded = scaled, float(sums.max()), True
+        self._copy = None if first.needs_scaling else w
+
+    def _whole(self) -> Array:
+        """A with both triangles (a copy where only one counts)."""
+        if self.triangle is None or self.structure == MAYBE_POSITIVE_DEFINITE:
+            return self.a
+        whole = self.ops.xp.array(self.a, order="K", copy=True)
+        _mirror(whole, self.triangle, conjugate=True)
+        return whole
+
+    # -- right-hand sides in and out of the scaled system ---------------------------------------
+
+    def enter(self, b: Array, trans: str) -> tuple[Array, Array]:
+        """The right-hand side of the scaled system, and the exponents its columns were scaled by.
+
+        Columns so large or small that products with A could leave the range are brought to size
+        one. Exact, since everything is a power of two.
+        """
+        ops, xp = self.ops, self.ops.xp
+        low, high = _extreme_limits(self.a.dtype)
+        size = abs(b) if b.dtype.kind != "c" else xp.maximum(abs(b.real), abs(b.imag))
+        if self.outer is None:
+            top = size.max(axis=0)
+            fits = (top == 0) | ((top >= low) & (top <= high)) | ~xp.isfinite(top)
+            if fits.all():
+                return xp.asfortranarray(b), xp.zeros(b.shape[1], dtype=int)
+            rows = xp.zeros(b.shape[0], dtype=int)
+        else:
+            rows = exponents(ops, self.outer.rows if trans == "N" else self.outer.cols)
+        _, exponent = xp.frexp(size)
+        exponent = xp.where((size > 0) & xp.isfinite(size), exponent + rows[:, None], -(10**6))
+        shift = -exponent.max(axis=0)
+        shift = xp.where(shift >= 10**6, 0, shift)
+        return shifted(ops, b, rows[:, None] + shift), shift
+
+    def leave(self, x: Array, shift: Array, trans: str) -> Array:
+        """The solution of the system that was given."""
+        if self.outer is None and not shift.any():
+            return x
+        exponent = -shift[None, :]
+        if self.outer is not None:
+            cols = self.outer.cols if trans == "N" else self.outer.rows
+            exponent = exponent + exponents(self.ops, cols)[:, None]
+        with np.errstate(over="ignore", under="ignore"):
+            return shifted(self.ops, x, exponent)
+
+    # -- factorizations -------------------------------------------------------------------------
+
+    def method(self) -> str:
+        """The factorization that suits the structure."""
+        definite = self.structure in (POSITIVE_DEFINITE, MAYBE_POSITIVE_DEFINITE)
+        return CHOLESKY if definite else LU
+
+    def factorize(self, rung: Rung) -> Factors:
+        """The factors of a rung.
+
+        Raises
+        ------
+        LinAlgError
+            In working precision: A is exactly singular, or not positive definite where that was
+            asserted.
+        """
+        began = time.perf_counter()
+        converted = self.seconds["convert"]
+        is_working = rung.format is working_format(self.a.dtype)
+        factors: Factors
+        if rung.method == QR:
+            factors = qr(self.ops, self._whole(), rung.format)
+        elif rung.method == CHOLESKY and self.method() == CHOLESKY:
+            factors = self._cholesky(rung.format, is_working)
+        else:
+            factors = self._lu(rung.format, is_working)
+        elapsed = time.perf_counter() - began
+        self.seconds["factor"] += elapsed - (self.seconds["convert"] - converted)
+        return factors
+
+    def _lu(self, fmt: Format, is_working: bool) -> LUFactors:
+        scaling = self._scaling(fmt)
+        w = self._working_copy(fmt, scaling)
+        if self.triangle is not None and self.structure != MAYBE_POSITIVE_DEFINITE:
+            _mirror(w, self.triangle, conjugate=True)
+        factors = lu(self.ops, w, fmt, scaling=scaling, pivoting=self.pivoting)
+        if factors.info and is_working:
+            i = factors.info
+            raise LinAlgError(
+                f"A singular matrix detected: pivot {i} of {self.a.shape[0]} is exactly zero "
+                f"(U[{i - 1}, {i - 1}] = 0)."
+            )
+        return factors
+
+    def _cholesky(self, fmt: Format, is_working: bool) -> Factors:
+        assert self.triangle is not None
+        scaling = self._scaling(fmt)
+        factors: CholeskyFactors = cholesky(
+            self.ops,
+            lambda: self._working_copy(fmt, scaling),
+            fmt,
+            triangle=self.triangle,
+            scaling=scaling,
+            shifted=not fmt.is_native,
+        )
+        if factors.info and self.structure == MAYBE_POSITIVE_DEFINITE:
+            # it only looked definite
+            self.structure, self.triangle = GENERAL, None
+            return self._lu(fmt, is_working)
+        if factors.info and is_working:
+            raise LinAlgError(
+                f"The matrix is not positive definite: its leading minor of order {factors.info} "
+                "is not positive."
+            )
+        return factors
+
+    def _scaling(self, fmt: Format) -> Scaling | None:
+        """What a working copy in `fmt` is scaled by."""
+        is_lower = fmt.unit_roundoff > working_format(self.a.dtype).unit_roundoff
+        if self.outer is not None or not is_lower or not (self.is_graded or fmt.needs_scaling):
+            return None
+        if self.method() == CHOLESKY:
+            return equilibrate_hermitian(self.ops, self.a)
+        return equilibrate(self.ops, self._whole())
+
+    def _working_copy(self, fmt: Format, scaling: Scaling | None) -> Array:
+        began = time.perf_counter()
+        w, self._copy = self._copy, None
+        if w is None or w.dtype != fmt.dtype(self.a.dtype) or scaling is not None:
+            w = self.ops.xp.empty_like(self.a, dtype=fmt.dtype(self.a.dtype))
+            rows = None if scaling is None else scaling.rows
+            cols = None if scaling is None else scaling.cols
+            self.ops.convert(self.a, w, rows=rows, cols=cols)
+        self.seconds["convert"] += time.perf_counter() - began
+        return w
+
+
+def _mirror(a: Array, triangle: str | None, *, conjugate: bool) -> None:
+    """Fill the other triangle of a square matrix in place, a block of rows at a time."""
+    upper = triangle == "U"
+    for k in blocks(a.shape[0], _MIRROR_BLOCK):
+        source = a[: k.stop, k] if upper else a[k, : k.stop]
+        image = source.T.conj() if conjugate else source.T
+        target = a[k, : k.stop] if upper else a[: k.stop, k]
+        start = k.start
+        if upper:
+            target[:, :start] = image[:, :start]
+            block, given = a[k, k], image[:, start:]
+        else:
+            target[:start] = image[:start]
+            block, given = a[k, k], image[start:]
+        i, j = np.tril_indices(k.stop - k.start, -1) if upper else np.triu_indices(k.stop - start, 1)
+        block[i, j] = given[i, j].copy()
+        if conjugate and a.dtype.kind == "c":
+            d = np.arange(k.stop - k.start)
+            block[d, d] = block[d, d].real

@@ -1,0 +1,301 @@
+"""One system, solved on the ladder: from validated arrays to x and its report."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LinAlgError, LinAlgWarning
+from ..factor.condest import inverse_norm1
+from ..ops import rates
+from ..ops.protocol import Array
+from ..precision import FP32, FP64, Format, working_format
+from ..refine.criterion import Verdict
+from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
+from ..report import SolveReport, Status
+from .matrix import CHOLESKY, LU, QR, Matrix
+
+LOW_PRECISION_FROM = 192
+"""Order below which a lower precision saves nothing on the CPU."""
+COLUMNS_PER_ORDER = 20
+"""With more than n / 20 right-hand sides their refinement costs what the factors save."""
+_EVIDENCE = 0.5
+"""A correction equation that contracts by this has shown that kappa u_f is below one."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to solve: the keywords of `solve` that concern precision."""
+
+    precision: Format | None = None
+    refine: str | None = "auto"
+    residual: str = "working"
+    tol: float | None = None
+    max_iter: int | None = None
+    fallback: bool = True
+
+    def first_format(self, n: int, nrhs: int, dtype: np.dtype[Any]) -> Format:
+        """The format that the first factorization is made in."""
+        working = working_format(dtype)
+        if self.precision is not None:
+            return self.precision
+        if self.refine is None or working is FP32:
+            return working
+        pays = n >= LOW_PRECISION_FROM and n >= COLUMNS_PER_ORDER * nrhs
+        return FP32 if pays else FP64
+
+
+def rungs_from(first: Format, method: str, dtype: np.dtype[Any]) -> list[Rung]:
+    """The ladder that starts at `first`: native formats above it, then QR."""
+    working = working_format(dtype)
+    formats = [first]
+    if first.unit_roundoff > FP32.unit_roundoff:
+        formats.append(FP32)
+    if formats[-1] is not working:
+        formats.append(working)
+    rungs = [Rung(fmt, method) for fmt in formats]
+    # Householder QR is backward stable however large the pivots of LU grow
+    return rungs if method == CHOLESKY else [*rungs, Rung(working, QR)]
+
+
+@dataclass
+class Outcome:
+    """x and what the report is made of."""
+
+    x: Array
+    status: Status
+    message: str | None
+    ascent: Ascent
+    report: SolveReport
+
+
+def solve_on_ladder(
+    matrix: Matrix, b: Array, options: Options, *, first: Format, trans: str = "N",
+    factors: Factors | None = None, detailed: bool = True,
+) -> Outcome:  # fmt: skip
+    """Solve op(A) x = b.
+
+    Parameters
+    ----------
+    matrix : Matrix
+    b : Array, shape (n, nrhs)
+        Finite, in working precision.
+    options : Options
+    first : Format
+        Where the ladder starts.
+    trans : {"N", "T", "C"}
+    factors : Factors, optional
+        Those of the first rung, if there already.
+    detailed : bool
+        Also estimate what only the report shows (condition, growth, forward error bound).
+
+    Raises
+    ------
+    LinAlgError
+        A is exactly singular, or not positive definite where that was asserted; or, with
+        ``fallback=False``, the first rung did not deliver.
+    """
+    began = time.perf_counter()
+    dtype = matrix.a.dtype
+    scaled_b, shift = matrix.enter(b, trans)
+    system = LinearSystem(
+        matrix.ops, matrix.a, scaled_b, matrix.norm,
+        working_format(dtype).unit_roundoff, trans, matrix.triangle,
+        options.residual == "extended", options.tol,
+    )  # fmt: skip
+    rungs = rungs_from(first, matrix.method(), dtype)
+    made: list[Factors] = [] if factors is None else [factors]
+
+    def factorize(rung: Rung) -> Factors:
+        return made.pop() if made else matrix.factorize(rung)
+
+    ladder = Ladder(
+        system, rungs, factorize, options.refine, options.max_iter,
+        options.fallback,
+        # a pinned precision is given every chance before the ladder leaves it
+        None if options.precision is not None else lambda rung: _factor_seconds(system, rung),
+    )  # fmt: skip
+    ascent = ladder.climb()
+    if ascent is None:
+        raise LinAlgError(
+            f"the {first} factorization broke down, and fallback=False keeps the ladder there"
+        )
+    if not options.fallback and not ascent.converged and options.refine is not None:
+        raise LinAlgError(
+            f"{first} with refine={options.refine!r} did not reach working precision "
+            f"(backward error {_worst(ascent.state.errors.omega):.1e}), and fallback=False"
+        )
+    x = matrix.leave(ascent.x, shift, trans)
+    status, message, rcond = _verdict(matrix, system, ascent, options, first, x)
+    report = _report(matrix, system, ascent, status, rcond, options, detailed)
+    report.seconds["total"] = time.perf_counter() - began  # type: ignore[index]
+    return Outcome(x, status, message, ascent, report)
+
+
+def _factor_seconds(system: LinearSystem, rung: Rung) -> float:
+    n = system.n
+    flops = {CHOLESKY: n**3 / 3, LU: 2 * n**3 / 3, QR: 4 * n**3 / 3}[rung.method]
+    flops *= 4 if system.a.dtype.kind == "c" else 1
+    return flops / rates.known(system.ops).gemm[rung.format.name]
+
+
+def _verdict(
+    matrix: Matrix, system: LinearSystem, ascent: Ascent, options: Options, first: Format, x: Array
+) -> tuple[Status, str | None, float | None]:
+    """Status, the warning that is due, and the condition estimate if one was made."""
+    working = working_format(matrix.a.dtype)
+    eps = 2 * working.unit_roundoff
+    omega = _worst(ascent.state.errors.omega)
+    rcond = ascent.rcond
+    if not ascent.converged:
+        if rcond is None:
+            rcond = ascent.factors.rcond(system.norm1(), system.b.dtype)
+        what = "ill-conditioned" if rcond < eps else "hard"
+        status = Status.ILL_CONDITIONED if rcond < eps else Status.STAGNATED
+        return status, (
+            f"An {what} matrix: refinement ended with backward error {omega:.1e} "
+            f"(rcond = {rcond:.1e}); the result may not be accurate."
+            if what == "ill-conditioned"
+            else f"Refinement stagnated at backward error {omega:.1e} (rcond = {rcond:.1e}); "
+            "the result may not be accurate."
+        ), rcond
+    if not bool(matrix.ops.xp.isfinite(x).all()):
+        return Status.STAGNATED, (
+            "The solution overflows the range of its dtype; the result holds infinities."
+        ), rcond
+    if _needs_condition_check(matrix, ascent, working):
+        rcond = _true_rcond(matrix, ascent.factors, system)
+        if not rcond >= eps:
+            return Status.ILL_CONDITIONED, (
+                f"An ill-conditioned matrix detected: rcond = {rcond}; the result may not be "
+                "accurate."
+            ), rcond
+    if options.precision is not None and ascent.rung.format is not first:
+        return Status.CONVERGED, (
+            f"precision={first.name!r} could not deliver; {ascent.rung.format} "
+            f"{ascent.rung.method} did."
+        ), rcond
+    direct = first is working and ascent.rung.format is working and ascent.rung.method != QR
+    return (Status.DIRECT if direct else Status.CONVERGED), None, rcond
+
+
+def _needs_condition_check(matrix: Matrix, ascent: Ascent, working: Format) -> bool:
+    """Whether the refinement itself has not shown that A is far from singular.
+
+    A column whose corrections contracted has. In working precision the answer is what SciPy
+    gives, and so is the warning; rows of very different size hide the condition of A as given.
+    """
+    if ascent.rung.format is working or matrix.is_graded:
+        return True
+    shown = (ascent.state.worst_contraction > 0) & (ascent.state.worst_contraction <= _EVIDENCE)
+    return not bool(np.any(shown))
+
+
+def _true_rcond(matrix: Matrix, factors: Factors, system: LinearSystem) -> float:
+    """rcond of A as it was given, in the 1-norm."""
+    if matrix.outer is None:
+        return factors.rcond(system.norm1(), system.b.dtype)
+    ops, outer = matrix.ops, matrix.outer
+
+    def inverse(z: Array) -> Array:  # A^-1 = C A_s^-1 R
+        return factors.solve(ops.xp.asfortranarray(z * outer.rows[:, None])) * outer.cols[:, None]
+
+    def inverse_h(z: Array) -> Array:
+        y = factors.solve(ops.xp.asfortranarray(z * outer.cols[:, None]), "C")
+        return y * outer.rows[:, None]
+
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        norm_inverse = inverse_norm1(ops, system.n, system.b.dtype, inverse, inverse_h)
+        largest = (abs(matrix.a) / outer.rows[:, None]).sum(axis=0) / outer.cols
+        product = float(largest.max()) * norm_inverse
+    return 1.0 / product if product > 0 else 0.0
+
+
+def _report(
+    matrix: Matrix, system: LinearSystem, ascent: Ascent, status: Status, rcond: float | None,
+    options: Options, detailed: bool,
+) -> SolveReport:  # fmt: skip
+    state, factors = ascent.state, ascent.factors
+    growth = bound = None
+    if detailed and system.n:
+        if rcond is None:
+            rcond = factors.rcond(system.norm1(), system.b.dtype)
+        growth = factors.growth(system.ops.amax(matrix.a))
+        bound = _forward_bound(system, ascent, factors)
+    return SolveReport(
+        status=status,
+        rungs=ascent.walked,
+        precision=ascent.rung.format.name,
+        iterations=ascent.iterations,
+        inner_iterations=ascent.inner_iterations,
+        backward_error=state.errors.omega,
+        componentwise_error=state.errors.berr,
+        forward_error_bound=bound,
+        rcond=rcond,
+        growth=growth,
+        overflows=factors.counters.overflows,
+        underflows=factors.counters.underflows,
+        seconds={**matrix.seconds, **system.seconds, "total": 0.0},
+        workspace_bytes=_workspace(matrix, system, ascent),
+    )
+
+
+def _forward_bound(system: LinearSystem, ascent: Ascent, factors: Factors) -> NDArray[np.float64]:
+    """Estimated bound on ||x - x_true|| / ||x||, as LAPACK's FERR, one estimate for all columns.
+
+    || |A^-1| (|r| + 3 sqrt(n + 1) u d) || / ||x||, through the norm of A^-1 diag(w) with the
+    columnwise largest w; 3 sqrt(n + 1) in place of LAPACK's n + 1 makes the rounding of r
+    probable instead of worst-case (Higham and Mary, SIAM J. Sci. Comput. 41 (2019) A2815).
+    With an extended residual: from the contraction of the last corrections.
+    """
+    ops, state, u = system.ops, ascent.state, system.unit_roundoff
+    k = state.x.shape[1]
+    if system.extended:
+        rho = np.clip(np.nan_to_num(state.contraction, nan=1.0), 0.0, 0.99)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            last = np.where(state.errors.x_size > 0, state.step_size / state.errors.x_size, 0.0)
+        return np.asarray(np.maximum(last * rho / (1 - rho), 2 * u))
+    r, d = system.residual(state.x, np.arange(k))
+    size = abs(r) if r.dtype.kind != "c" else abs(r.real) + abs(r.imag)
+    x_size = ops.xp.asarray(np.where(state.errors.x_size > 0, state.errors.x_size, 1.0))
+    w = ((size + 3 * math.sqrt(system.n + 1) * u * d) / x_size).max(axis=1)[:, None]
+    other = {"N": "C", "C": "N", "T": "C"}[system.trans]
+
+    # ||A^-1 diag(w)||_inf = ||diag(w) A^-H||_1
+    def apply(z: Array) -> Array:
+        return factors.solve(ops.xp.asfortranarray(z), other) * w
+
+    def apply_h(z: Array) -> Array:
+        return factors.solve(ops.xp.asfortranarray(z * w), system.trans)
+
+    bound = inverse_norm1(ops, system.n, system.b.dtype, apply, apply_h)
+    return np.full(k, bound if math.isfinite(bound) else math.inf)
+
+
+def _workspace(matrix: Matrix, system: LinearSystem, ascent: Ascent) -> int:
+    """Bytes of the factors and of the vectors of the refinement, held at once."""
+    vectors = 6 * system.b.nbytes
+    copies = matrix.a.nbytes if matrix.outer is not None else 0
+    inner = 0
+    if ascent.inner_iterations:
+        inner = min(system.b.shape[1], 8) * 31 * system.n * system.b.itemsize
+    return int(ascent.factors.workspace_bytes + vectors + copies + inner)
+
+
+def _worst(errors: NDArray[np.float64]) -> float:
+    return float(np.max(errors)) if errors.size else 0.0
+
+
+def warn(message: str | None, stacklevel: int = 3) -> None:
+    """Issue a LinAlgWarning, if there is something to warn of."""
+    if message is not None:
+        warnings.warn(message, LinAlgWarning, stacklevel=stacklevel + 1)
+
+
+__all__ = ["Options", "Outcome", "Verdict", "solve_on_ladder", "warn"]

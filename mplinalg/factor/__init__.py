@@ -1,0 +1,1 @@
+"""Factorizations in any format, written once over Ops."""

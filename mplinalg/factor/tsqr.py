@@ -1,0 +1,235 @@
+"""Communication-avoiding QR of tall matrices: reduction trees (TSQR) and Gram matrices.
+
+Both read A once, a block of rows at a time, where Householder QR passes over it once per panel.
+
+References
+----------
+Demmel, Grigori, Hoemmen and Langou, SIAM J. Sci. Comput. 34 (2012) A206, section 3 (TSQR).
+Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Electron. Trans. Numer. Anal. 44 (2015) 306
+(CholeskyQR). Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, section 20.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..ops.protocol import Counters, Ops
+from ..precision import Format
+from .qr import geqrf, to_fortran
+
+Array = Any
+
+_BUFFER_ELEMENTS = 2**19
+"""Size of a block of rows that is converted and multiplied while in cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """One QR of the tree: reflectors of a block of rows, or of two stacked triangles."""
+
+    qr: Array
+    tau: Array
+
+
+@dataclass(frozen=True, eq=False)
+class TSQRFactors:
+    """A = Q R with Q kept as a binary tree of reflectors.
+
+    Attributes
+    ----------
+    r : array, shape (n, n)
+        Upper triangular. The signs of its diagonal are those that the last QR of the tree gave:
+        not normalised, and not LAPACK's for A.
+    leaves : tuple
+        One QR for each block of rows, with the first row of the block.
+    levels : tuple of tuple
+        QRs of pairs of triangles, from the leaves to the root; None where a triangle had no
+        partner and moved up unchanged.
+    shape : tuple of int
+    workspace_bytes : int
+        Bytes of the tree.
+    """
+
+    ops: Ops
+    r: Array
+    leaves: tuple[tuple[int, _Node], ...]
+    levels: tuple[tuple[_Node | None, ...], ...]
+    shape: tuple[int, int]
+    counters: Counters
+    workspace_bytes: int
+
+    def apply_q(self, c: Array, trans: str = "N") -> Array:
+        """Q c for c of shape (n, k), or Q^H c of shape (n, k) with trans="C" and c (m, k)."""
+        return self._transposed(c) if trans == "C" else self._expanded(c)
+
+    def _transposed(self, c: Array) -> Array:
+        xp, n = self.ops.xp, self.shape[1]
+        tops = []
+        for start, node in self.leaves:
+            part = xp.array(c[start : start + node.qr.shape[0]], self.r.dtype, order="F")
+            self.ops.ormqr("L", "C", node.qr, node.tau, part)
+            tops.append(part[:n])
+        for level in self.levels:
+            merged = []
+            for i, node in enumerate(level):
+                if node is None:
+                    merged.append(tops[2 * i])
+                    continue
+                pair = xp.asfortranarray(xp.concatenate(tops[2 * i : 2 * i + 2]))
+                self.ops.ormqr("L", "C", node.qr, node.tau, pair)
+                merged.append(pair[:n])
+            tops = merged
+        return tops[0].astype(c.dtype, copy=False)
+
+    def _expanded(self, c: Array) -> Array:
+        xp, (m, n) = self.ops.xp, self.shape
+        tops = [xp.array(c, self.r.dtype, order="F")]
+        for level in reversed(self.levels):
+            split = []
+            for top, node in zip(tops, level, strict=True):
+                if node is None:
+                    split.append(top)
+                    continue
+                pair = xp.zeros((2 * n, c.shape[1]), self.r.dtype, order="F")
+                pair[:n] = top
+                self.ops.ormqr("L", "N", node.qr, node.tau, pair)
+                split += [pair[:n], pair[n:]]
+            tops = split
+        out = xp.empty((m, c.shape[1]), self.r.dtype, order="F")
+        for top, (start, node) in zip(tops, self.leaves, strict=True):
+            part = xp.zeros((node.qr.shape[0], c.shape[1]), self.r.dtype, order="F")
+            part[:n] = top
+            self.ops.ormqr("L", "N", node.qr, node.tau, part)
+            out[start : start + part.shape[0]] = part
+        return out.astype(c.dtype, copy=False)
+
+
+def tsqr(ops: Ops, a: Array, fmt: Format, block_rows: int | None = None) -> TSQRFactors:
+    """A = Q R by a binary reduction over blocks of rows.
+
+    Parameters
+    ----------
+    a : array, shape (m, n), m >= n
+        C-like or F-like. Not changed. Its range must fit `fmt`.
+    fmt : Format
+    block_rows : int, optional
+        Rows of a leaf, at least n; by default as many as fit into cache, at least 2 n. The last
+        leaf takes up to so many more.
+
+    Returns
+    -------
+    TSQRFactors
+
+    Notes
+    -----
+    2 m n^2 flops in the leaves and 10/3 n^3 for each pair of triangles. Backward stable as
+    Householder QR is, with an error constant that grows with the depth of the tree and not with
+    m (Demmel et al. 2012, section 3; Mori, Yamamoto and Zhang 2012). Workspace: the tree, m n
+    numbers in the dtype that holds `fmt`, and 2 n^2 for each pair.
+    """
+    m, n = a.shape
+    if m < n:
+        raise ValueError(f"tsqr needs at least as many rows as columns; got {a.shape=}")
+    xp = ops.xp
+    rows = max(2 * n, _BUFFER_ELEMENTS // max(n, 1) // 8) if block_rows is None else block_rows
+    rows = max(rows, n, 1)
+    counters = Counters()
+    starts = list(range(0, max(m - rows, 0) + 1, rows))
+    leaves = []
+    for start, stop in zip(starts, [*starts[1:], m], strict=True):
+        part = to_fortran(ops, a[start:stop], fmt.dtype(a.dtype), counters)
+        leaves.append((start, _Node(part, geqrf(ops, part, fmt, counters=counters))))
+    tops = [xp.triu(node.qr[:n]) for _, node in leaves]
+    levels = []
+    while len(tops) > 1:
+        level: list[_Node | None] = []
+        merged = []
+        for i in range(0, len(tops), 2):
+            if i + 1 == len(tops):
+                level.append(None)
+                merged.append(tops[i])
+                continue
+            # [R_1; R_2] = Q R
+            pair = xp.asfortranarray(xp.concatenate(tops[i : i + 2]))
+            level.append(_Node(pair, geqrf(ops, pair, fmt, counters=counters)))
+            merged.append(xp.triu(pair[:n]))
+        levels.append(tuple(level))
+        tops = merged
+    nodes = [node for _, node in leaves] + [node for level in levels for node in level if node]
+    held = sum(node.qr.nbytes + node.tau.nbytes for node in nodes) + tops[0].nbytes
+    r = xp.asfortranarray(tops[0])
+    return TSQRFactors(ops, r, tuple(leaves), tuple(levels), (m, n), counters, int(held))
+
+
+@dataclass(frozen=True, eq=False)
+class GramFactors:
+    """R^H R = A^H A with R upper triangular, C-like or F-like, and zeros below its diagonal.
+
+    `info` is 0, or i > 0 where the leading minor of order i is not positive; R means nothing then.
+    """
+
+    r: Array
+    info: int
+    counters: Counters
+    workspace_bytes: int
+
+
+def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
+    """R of A = Q R from the Cholesky factorization of A^H A, Q left implicit.
+
+    Parameters
+    ----------
+    a : array, shape (m, n), m >= n
+        C-like or F-like, with squares that `fmt` can hold. Not changed.
+    fmt : Format
+        fp32 or fp64, not wider than A.
+
+    Returns
+    -------
+    GramFactors
+
+    Notes
+    -----
+    m n^2 + n^3 / 3 flops, half of Householder QR and all in level 3. The computed R satisfies
+    R^H R = A^H A + E with ||E|| of order n u ||A||^2, so that R is a good preconditioner of the
+    least-squares problem while kappa(A)^2 u is small, and no substitute for R beyond. Scaling the
+    columns of A changes nothing but the scale.
+
+    A that is wider than `fmt` is converted a block of rows at a time, while the block is in
+    cache. Workspace: G and such a block.
+    """
+    xp = ops.xp
+    m, n = a.shape
+    dtype = fmt.dtype(a.dtype)
+    counters = Counters()
+    g = xp.zeros((n, n), dtype, order="F")
+    workspace = 2 * g.nbytes
+    if a.dtype == dtype and (m <= 1 or a.strides[0] == a.itemsize):
+        # G = A^H A = L L^H, R = L^H
+        ops.syrk(1.0, a, 0.0, g, lower=True, trans="C")
+        info = ops.potrf(g, lower=True)
+        r = g.T if a.dtype.kind != "c" else xp.conj(g.T)
+        return GramFactors(xp.triu(r), info, counters, int(workspace))
+    # A^T conj(A) = conj(G) = L L^H, R = L^T
+    if a.dtype == dtype and (n <= 1 or a.strides[1] == a.itemsize) and m > 1:
+        ops.syrk(1.0, a.T, 0.0, g, lower=True)
+    else:
+        rows = _block_rows(m, n)
+        buffer = xp.empty((rows, n), dtype)
+        workspace += buffer.nbytes
+        for start in range(0, m, rows):
+            part = a[start : start + rows]
+            block = buffer[: part.shape[0]]
+            if part.dtype != dtype and n > 1 and part.strides[1] == part.itemsize:
+                lost = ops.convert(part, block)
+                counters.add(lost.overflows, lost.underflows)
+            else:
+                block[...] = part
+            ops.syrk(1.0, block.T, 1.0, g, lower=True)
+    info = ops.potrf(g, lower=True)
+    return GramFactors(xp.triu(g.T), info, counters, int(workspace))
+
+
+def _block_rows(m: int, n: int) -> int:
+    return max(1, min(m, max(512, _BUFFER_ELEMENTS // max(n, 1))))

@@ -1,0 +1,115 @@
+"""How fast the device is: what the ladder's cost model is made of.
+
+Built-in defaults serve until `mplinalg info` (or `measure`) has timed this machine; the result is
+kept in the user's cache directory, one file a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..precision import FORMATS
+from .protocol import Ops
+
+_ORDER = 768
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Flops per second of a square product in each format, and bytes per second of a copy."""
+
+    gemm: dict[str, float]
+    copy: float
+    is_measured: bool = False
+
+
+DEFAULTS = {
+    "numpy": Rates(
+        {"fp16": 3e10, "bf16": 3e10, "tf32": 3e10, "fp16x2": 1e10, "fp32": 8e10, "fp64": 4e10}, 1e10
+    )
+}
+"""Of one laptop core; only ratios matter much."""
+
+
+def cache_path(ops: Ops) -> Path:
+    """Where the measured rates of this device are kept."""
+    root = os.environ.get("MPLINALG_CACHE_DIR") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mplinalg"
+    )
+    device = f"{ops.name}-{platform.machine()}-{os.cpu_count()}"
+    return Path(root) / f"rates-{device}.json"
+
+
+@functools.cache
+def _load(path: Path) -> Rates | None:
+    try:
+        data = json.loads(path.read_text())
+        rates = Rates({k: float(v) for k, v in data["gemm"].items()}, float(data["copy"]), True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    usable = set(rates.gemm) >= set(FORMATS) and min(*rates.gemm.values(), rates.copy) > 0
+    return rates if usable else None
+
+
+def known(ops: Ops) -> Rates:
+    """The measured rates of this device if there are any, else the defaults."""
+    return _load(cache_path(ops)) or DEFAULTS.get(ops.name, DEFAULTS["numpy"])
+
+
+def measure(ops: Ops, *, save: bool = True) -> Rates:
+    """Time a product in each format and a copy (well under a second), and keep the result.
+
+    Returns
+    -------
+    Rates
+        Flops per second by the classical count 2 n^3, and bytes per second (read plus written).
+    """
+    xp, n = ops.xp, _ORDER
+    gemm = {}
+    for fmt in FORMATS.values():
+        a = xp.full((n, n), 0.5, dtype=fmt.dtype("f"), order="F")
+        c = xp.zeros_like(a)
+        gemm[fmt.name] = 2.0 * n**3 / _best(ops, lambda a=a, c=c, f=fmt: _product(ops, a, c, f))  # type: ignore[misc]
+    source = xp.zeros(4_000_000)
+    target = xp.ones_like(source)
+    seconds = _best(ops, lambda: _copy(source, target))
+    rates = Rates(gemm, 2.0 * source.nbytes / seconds, True)
+    if save:
+        _save(cache_path(ops), rates)
+    return rates
+
+
+def _product(ops: Ops, a: object, c: object, fmt: object) -> None:
+    ops.gemm(1.0, a, a, 0.0, c, compute=fmt)  # type: ignore[arg-type]
+
+
+def _copy(source: object, target: object) -> None:
+    target[...] = source  # type: ignore[index]
+
+
+def _best(ops: Ops, work: object) -> float:
+    times = []
+    work()  # type: ignore[operator]
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        work()  # type: ignore[operator]
+        times.append(time.perf_counter() - began)
+    return max(min(times), 1e-9)
+
+
+def _save(path: Path, rates: Rates) -> None:
+    """Write and rename; a cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({k: v for k, v in asdict(rates).items() if k != "is_measured"}))
+        temporary.replace(path)
+        _load.cache_clear()

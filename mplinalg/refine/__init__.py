@@ -1,0 +1,1 @@
+"""Iterative refinement, written once over callables: residual, correct, criterion."""

@@ -1,0 +1,364 @@
+"""Refinement of least-squares solutions: min ||b - A x|| from an approximate R of A = Q R.
+
+The augmented system of Bjorck (1967),
+
+    r + A x = b,    A^H r = 0,
+
+is refined with r eliminated: r is recomputed as b - A x in working precision, so that the first
+equation holds to rounding, and what is left of the second, g = A^H r, is corrected by
+
+    R^H R dx = g.
+
+Q is not needed, and R may come from Householder QR, a reduction tree or a Gram matrix in any
+precision. With (A + E) = Q R the error of x shrinks in the norm ||R x|| by the factor
+||R^-H (A^H A - R^H R) R^-1|| in a step: about kappa(A) u_f for Householder QR in precision u_f,
+about kappa(A)^2 u_f for Cholesky of a Gram matrix formed in it. Where that is not small, dx is
+found instead by LSQR preconditioned with R: min ||r - A R^-1 z||, dx = R^-1 z, restarted with r
+recomputed.
+
+The limit is set by the rounding of r and g in working precision and not by R:
+||R (x - x*)|| of order u (||A|| ||x|| + kappa(A) ||r||), which is the sensitivity of the problem
+itself to relative changes of size u in A and b (Higham 2002, theorem 20.1). Hence the test
+
+    omega = ||R^-H A^H r|| / (||A|| ||x|| + ||b|| + kappa ||r||) <= tol,
+
+the size of the smallest relative changes of A and b, to first order, that can explain the error
+of x. Iteration goes on while ||R^-H A^H r|| at least halves.
+
+References
+----------
+Bjorck, BIT 7 (1967) 257; Linear Algebra Appl. 88/89 (1987) 31 (corrected seminormal equations).
+Carson, Higham and Pranesh, SIAM J. Sci. Comput. 42 (2020) A4063 (low-precision QR).
+Epperly, SIAM J. Matrix Anal. Appl. 45 (2024) 1734 (forward stability of such iterations).
+Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapter 20.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..factor.qr import QRFactors, Triangle, qr
+from ..factor.tsqr import gram
+from ..ops.protocol import Array, Counters, Ops
+from ..report import RungOutcome
+from .criterion import Verdict
+from .ladder import Rung
+from .lsqr import lsqr
+
+__all__ = ["LeastSquares", "Solution", "State", "factor", "iterate", "refine", "walk"]
+
+_SLOW = 0.1
+"""A contraction above this is left to LSQR, which needs fewer passes over A."""
+_HALVING = 0.5
+_INNER_TOL = 1e-5
+MAX_STEPS = 12
+_KRYLOV_STEPS = 6
+_FEWEST_INNER, _MOST_INNER = 12, 60
+_RANK_SAFETY = 10.0
+_TRUST_QR, _TRUST_GRAM = 10.0, 100.0
+"""Smallest trusted rcond(R), and its square for a Gram matrix, in units of u_f."""
+
+
+def normal_product(ops: Ops, a: Array, r: Array) -> Array:
+    """A^H r, as conj(A^T conj(r)) so that A is not copied to be conjugated."""
+    xp = ops.xp
+    g = xp.zeros((a.shape[1], r.shape[1]), r.dtype, order="F")
+    if r.dtype.kind != "c":
+        ops.gemm(1.0, a, r, 0.0, g, transa="T")
+        return g
+    ops.gemm(1.0, a, xp.conj(r), 0.0, g, transa="T")
+    return xp.conj(g, out=g)
+
+
+@dataclass
+class State:
+    """An iterate, and per column what is known of it.
+
+    `energy` is ||R^-H A^H r||, an estimate of ||A (x - x*)||; `verdict` holds `Verdict` values.
+    """
+
+    x: Array
+    r: Array
+    y: Array
+    energy: Array
+    omega: Array
+    verdict: Array
+    rate: Array
+    steps: int = 0
+    inner: int = 0
+
+
+class LeastSquares:
+    """The iteration: ``state = init()``, then ``step(state)`` until ``done(state)``.
+
+    Parameters
+    ----------
+    ops : Ops
+    a : array, shape (m, n)
+    b : array, shape (m, k)
+        Both in working precision and scaled so that products of entries stay in its range.
+    triangle : Triangle
+    unit_roundoff : float
+        Of the working precision.
+    tol : float, optional
+        Bound on omega; by default sqrt(m) u. If given, a column is finished as soon as omega
+        meets it.
+    inner : int
+        0 for corrections from R alone; otherwise the most LSQR iterations of a correction.
+    """
+
+    def __init__(
+        self, ops: Ops, a: Array, b: Array, triangle: Triangle, unit_roundoff: float, *,
+        tol: float | None = None, inner: int = 0,
+    ) -> None:  # fmt: skip
+        self.ops, self.a, self.b, self.triangle = ops, a, b, triangle
+        self.unit_roundoff = unit_roundoff
+        self.stop_early = tol is not None
+        self.tol = math.sqrt(max(a.shape[0], 4)) * unit_roundoff if tol is None else tol
+        self.inner = inner
+        self._b_norm = ops.xp.linalg.norm(b, axis=0)
+
+    def init(self, x: Array | None = None) -> State:
+        """The state at x, by default zero."""
+        xp, k, n = self.ops.xp, self.b.shape[1], self.a.shape[1]
+        state = State(
+            x=xp.zeros((n, k), self.b.dtype, order="F") if x is None else x,
+            r=xp.array(self.b, order="F"),
+            y=xp.zeros((n, k), self.b.dtype, order="F"),
+            energy=xp.full(k, xp.inf), omega=xp.full(k, xp.inf),
+            verdict=xp.full(k, int(Verdict.ACTIVE)), rate=xp.ones(k),
+        )  # fmt: skip
+        self._measure(state, xp.arange(k), zero=x is None)
+        return state
+
+    def step(self, state: State) -> State:
+        """One correction of the active columns, and a new look at them. Changes `state`."""
+        xp = self.ops.xp
+        columns = xp.flatnonzero(state.verdict == int(Verdict.ACTIVE))
+        z = xp.asfortranarray(state.y[:, columns])
+        if self.inner:
+            z = self._krylov(state, columns)
+        self.triangle.solve(z)
+        old = state.x[:, columns]
+        new = old + z
+        # after a correction whose successor would not be seen in the last digit of x, stop
+        successor = xp.linalg.norm(z, axis=0) * xp.minimum(state.rate[columns], 1.0)
+        tiny = successor <= self.unit_roundoff / 2 * xp.linalg.norm(new, axis=0)
+        before, before_omega = state.energy[columns], state.omega[columns]
+        state.x[:, columns] = new
+        state.steps += 1
+        self._measure(state, columns)
+        with xp.errstate(all="ignore"):
+            rate = state.energy[columns] / xp.where(before > 0, before, 1)
+        state.rate[columns] = rate
+        active = state.verdict[columns] == int(Verdict.ACTIVE)
+        accepted = state.omega[columns] <= self.tol
+        stalled = ~(rate <= _HALVING)
+        verdict = xp.where(stalled, int(Verdict.STAGNATED), int(Verdict.ACTIVE))
+        if not self.inner:
+            verdict = xp.where(~(rate <= _SLOW) & ~accepted, int(Verdict.SLOW), verdict)
+        verdict = xp.where(accepted & (tiny | stalled), int(Verdict.CONVERGED), verdict)
+        verdict = xp.where(~(rate <= 2.0) & ~accepted, int(Verdict.DIVERGED), verdict)
+        state.verdict[columns] = xp.where(active, verdict, state.verdict[columns])
+        worse = columns[~(rate <= 1.0) & (before_omega <= self.tol)]
+        if worse.size:  # at the limiting accuracy either is good; keep the one measured better
+            state.x[:, worse] = old[:, xp.isin(columns, worse)]
+            self._measure(state, worse, keep=True)
+            state.verdict[worse] = int(Verdict.CONVERGED)
+        return state
+
+    def done(self, state: State) -> bool:
+        """Whether no column is active any more, or the steps are used up."""
+        left = bool((state.verdict == int(Verdict.ACTIVE)).any())
+        return not left or state.steps >= MAX_STEPS
+
+    def _measure(
+        self, state: State, columns: Array, *, zero: bool = False, keep: bool = False
+    ) -> None:
+        """r = b - A x, y = R^-H A^H r, and the sizes that decide."""
+        xp = self.ops.xp
+        x = xp.asfortranarray(state.x[:, columns])
+        r = state.r
+        if not zero:
+            b = xp.asfortranarray(self.b[:, columns])
+            r, _ = self.ops.residual(self.a, x, b, magnitude=False)
+            state.r[:, columns] = r
+        y = normal_product(self.ops, self.a, r)
+        self.triangle.solve(y, "C")
+        state.y[:, columns] = y
+        with xp.errstate(all="ignore"):
+            energy, x_norm = xp.linalg.norm(y, axis=0), xp.linalg.norm(x, axis=0)
+            rcond = self.triangle.rcond
+            size = self.triangle.largest * x_norm + self._b_norm[columns]
+            size = size + xp.linalg.norm(r, axis=0) / rcond if rcond > 0 else size
+            omega = xp.where(energy == 0, 0.0, energy / xp.where(size == 0, 1, size))
+        finite = xp.isfinite(energy) & xp.isfinite(x_norm) & xp.isfinite(omega)
+        state.energy[columns] = xp.where(finite, energy, xp.nan)
+        state.omega[columns] = xp.where(finite, omega, xp.nan)
+        if keep:
+            return
+        finished = finite & ((energy == 0) | (self.stop_early & (omega <= self.tol)))
+        verdict = xp.where(finished, int(Verdict.CONVERGED), state.verdict[columns])
+        state.verdict[columns] = xp.where(finite, verdict, int(Verdict.DIVERGED))
+
+    def _krylov(self, state: State, columns: Array) -> Array:
+        """z of min ||r - A R^-1 z||."""
+        xp, ops, a = self.ops.xp, self.ops, self.a
+
+        def matvec(v: Array) -> Array:
+            w = xp.array(v, order="F")
+            self.triangle.solve(w)
+            product = xp.zeros((a.shape[0], v.shape[1]), v.dtype, order="F")
+            ops.gemm(1.0, a, w, 0.0, product)
+            return product
+
+        def rmatvec(u: Array) -> Array:
+            g = normal_product(ops, a, u)
+            self.triangle.solve(g, "C")
+            return g
+
+        f = xp.asfortranarray(state.r[:, columns])
+        found = lsqr(xp, matvec, rmatvec, f, tol=_INNER_TOL, max_iter=self.inner)
+        state.inner += found.iterations
+        return xp.asfortranarray(found.z)
+
+
+def iterate(problem: LeastSquares, state: State) -> State:
+    """Step until done."""
+    while not problem.done(state):
+        state = problem.step(state)
+    return state
+
+
+# -- the ladder ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """R of one rung; `outcome` says why it is of no use, and is empty where it is."""
+
+    rung: Rung
+    triangle: Triangle
+    factors: QRFactors | None
+    counters: Counters
+    workspace_bytes: int
+    outcome: str = ""
+
+
+def factor(ops: Ops, a: Array, rung: Rung) -> Factored:
+    """R on a rung: method "gram" or "qr".
+
+    R is trusted where its smallest singular value stands clear of the rounding errors made on
+    the way: those of relative size u_f in A, for Householder QR, and in A^H A, for a Gram matrix.
+    What scaling the columns of A can mend does not count.
+    """
+    u = rung.format.unit_roundoff
+    factors: QRFactors | None = None
+    outcome = ""
+    if rung.method == "gram":
+        made = gram(ops, a, rung.format)
+        r, counters, workspace = made.r, made.counters, made.workspace_bytes
+        outcome = f"minor {made.info} not positive" if made.info else ""
+        limit = math.sqrt(_TRUST_GRAM * u)
+    else:
+        factors = qr(ops, a, rung.format)
+        r, counters, workspace = factors.r(a.dtype), factors.counters, factors.workspace_bytes
+        limit = _TRUST_QR * u
+    wide = r.astype(a.dtype, copy=False)
+    workspace += wide.nbytes
+    triangle = Triangle(ops, wide, 0.0, 0.0) if outcome else Triangle.of(ops, wide)
+    if not outcome and not triangle.rcond >= limit and not triangle.equilibrated() >= limit:
+        outcome = f"rcond {triangle.rcond:.1e} is too small to trust"
+    return Factored(rung, triangle, factors, counters, workspace, outcome)
+
+
+def refine(
+    ops: Ops, a: Array, b: Array, factored: Factored, unit_roundoff: float, *,
+    method: str | None = "auto", tol: float | None = None, x: Array | None = None,
+) -> tuple[State, str]:  # fmt: skip
+    """Solutions from one R: the state, and "" or why it does not meet the test.
+
+    `method` is "classical" (corrections from R alone), "lsqr", "auto" (the first, then the second
+    for what it leaves), or None (one correction and no test).
+    """
+    triangle, n = factored.triangle, a.shape[1]
+    inner = min(max(n // 10, _FEWEST_INNER), _MOST_INNER)
+    problem = LeastSquares(
+        ops, a, b, triangle, unit_roundoff, tol=tol, inner=inner if method == "lsqr" else 0
+    )
+    state = problem.init(x)
+    if method is None:
+        return (problem.step(state) if x is None else state), ""
+    state = iterate(problem, state)
+    slow = int((state.verdict != int(Verdict.CONVERGED)).sum())
+    if slow and method == "auto":
+        problem.inner = inner
+        finite = ops.xp.isfinite(state.energy)
+        again = (state.verdict != int(Verdict.CONVERGED)) & finite
+        state.verdict[again] = int(Verdict.ACTIVE)
+        state.steps = min(state.steps, MAX_STEPS - _KRYLOV_STEPS)
+        state = iterate(problem, state)
+    bad = ~(state.omega <= problem.tol)
+    if not bool(bad.any()):
+        return state, ""
+    return state, f"{int(bad.sum())} of {bad.size} columns stagnated"
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What `walk` found: `state` and `factored` of the rung that delivered, None if none did."""
+
+    rungs: tuple[RungOutcome, ...]
+    state: State | None
+    factored: Factored | None
+    last: Factored | None
+    seconds: dict[str, float]
+    workspace_bytes: int
+
+
+def walk(
+    ops: Ops, a: Array, b: Array, rungs: Sequence[Rung], unit_roundoff: float, *,
+    cond: float = 0.0, method: str | None = "auto", tol: float | None = None,
+) -> Solution:  # fmt: skip
+    """min ||b - A x|| on the first rung that delivers.
+
+    A rung delivers if its R is trusted, the rank is n beyond doubt (rcond(R) at least 10 `cond`),
+    and refinement meets its test. A trusted R that leaves the rank in doubt ends the walk: a
+    higher rung would see the same. What a rung found is the start of the next.
+    """
+    walked = []
+    x: Array | None = None
+    factored: Factored | None = None
+    seconds = {"factor": 0.0, "solve": 0.0}
+    peak = 0
+    for rung in rungs:
+        start = time.perf_counter()
+        factored = factor(ops, a, rung)
+        seconds["factor"] += time.perf_counter() - start
+        peak = max(peak, factored.workspace_bytes + 3 * b.nbytes)
+        name = rung.format.name
+        if factored.outcome:
+            walked.append(RungOutcome(name, rung.method, factored.outcome))
+            continue
+        if not factored.triangle.rcond >= _RANK_SAFETY * cond:
+            walked.append(RungOutcome(name, rung.method, "rank in doubt"))
+            break
+        start = time.perf_counter()
+        working = rung.format.unit_roundoff <= unit_roundoff
+        if factored.factors is not None and (working or method is None):
+            x = ops.xp.asfortranarray(factored.factors.apply_q(b, "C")[: a.shape[1]])
+            factored.triangle.solve(x)
+        state, outcome = refine(
+            ops, a, b, factored, unit_roundoff, method=method, tol=tol, x=x
+        )
+        seconds["solve"] += time.perf_counter() - start
+        label = f"{rung.method} + {'lsqr' if state.inner else 'classical'}"
+        walked.append(RungOutcome(name, label, outcome or "converged"))
+        if not outcome:
+            return Solution(tuple(walked), state, factored, factored, seconds, peak)
+        x = state.x if bool(ops.xp.isfinite(state.x).all()) else None
+    return Solution(tuple(walked), None, None, factored, seconds, peak)

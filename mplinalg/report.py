@@ -1,0 +1,198 @@
+"""What happened during a solve, as data."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["RungOutcome", "SolveReport", "Status"]
+
+
+class Status(enum.Enum):
+    """How a solve ended."""
+
+    CONVERGED = "converged"
+    DIRECT = "direct"
+    ILL_CONDITIONED = "ill conditioned"
+    STAGNATED = "stagnated"
+
+    @property
+    def advice(self) -> str:
+        """One sentence for the person who reads the report."""
+        return _ADVICE[self]
+
+    @property
+    def is_success(self) -> bool:
+        """True when the answer meets its backward-error test and no warning was due."""
+        return self in (Status.CONVERGED, Status.DIRECT)
+
+
+_ADVICE = {
+    Status.CONVERGED: "Refined to working precision.",
+    Status.DIRECT: "Computed directly; refinement had nothing to gain.",
+    Status.ILL_CONDITIONED: (
+        "The matrix is singular to working precision: the backward error is small, but the "
+        "digits of x may not mean anything. Rescale the problem, or regularise it."
+    ),
+    Status.STAGNATED: (
+        "Refinement stopped before the test was met; x is the best iterate. Try a higher "
+        "precision, refine='gmres', or residual='extended'."
+    ),
+}
+_SEVERITY = [Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STAGNATED]
+
+
+class RungOutcome(NamedTuple):
+    """One step of the precision ladder: the format, the method, and what came of it."""
+
+    format: str
+    method: str
+    outcome: str
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    array = np.asarray(value)
+    if array.size == 0:
+        return "-"
+    if array.dtype.kind in "iu":
+        return str(array.max()) if array.size > 1 else str(array.item())
+    worst = f"{np.max(array):.2e}"
+    return worst if array.size == 1 else f"{worst} (worst of {array.size})"
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """How an answer was found and how good it is.
+
+    Attributes
+    ----------
+    status : Status
+        The outcome; the worst one, for a batch.
+    rungs : tuple of RungOutcome
+        The precision ladder as it was walked: (format, method, outcome) in order.
+    precision : str
+        Format of the factors behind the answer.
+    iterations, inner_iterations : int
+        Refinement steps (corrections added to x), and GMRES iterations within them (the most
+        that any right-hand side took).
+    backward_error, componentwise_error, forward_error_bound : float or ndarray
+        Per right-hand side: a float for a vector `b`, shape ``(nrhs,)`` for a matrix, with the
+        batch dimensions in front. The normwise backward error is
+        ``||b - A x|| / (||A|| ||x|| + ||b||)`` in the infinity norm; the componentwise one is
+        ``max_i |b - A x|_i / (|A||x| + |b|)_i``; the bound is an estimate of
+        ``||x - x_true|| / ||x||``.
+    rcond : float or None
+        Estimated reciprocal condition number (None where it was not needed or asked for).
+    growth : float or None
+        Growth factor ``max |U| / max |A|`` of the factorization.
+    overflows, underflows : int
+        Entries that overflowed, or became zero or subnormal, on conversion to the format.
+    seconds : mapping of str to float
+        Wall-clock seconds: ``convert factor solve residual total``.
+    workspace_bytes : int
+        Most memory in bytes held at once beyond the inputs and the answer.
+    members : tuple of SolveReport
+        Reports of the members of a batch, in C order of the batch dimensions; empty otherwise.
+    """
+
+    status: Status
+    rungs: tuple[RungOutcome, ...] = ()
+    precision: str = "fp64"
+    iterations: int = 0
+    inner_iterations: int = 0
+    backward_error: Any = 0.0
+    componentwise_error: Any = 0.0
+    forward_error_bound: Any = None
+    rcond: Any = None
+    growth: Any = None
+    overflows: int = 0
+    underflows: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    workspace_bytes: int = 0
+    members: tuple[SolveReport, ...] = ()
+
+    def __str__(self) -> str:
+        walked = " -> ".join(f"{r.format} {r.method}: {r.outcome}" for r in self.rungs)
+        steps = f"{self.iterations}"
+        if self.inner_iterations:
+            steps += f" (GMRES {self.inner_iterations})"
+        seconds = "  ".join(f"{name} {value:.3g}" for name, value in self.seconds.items())
+        rows = [
+            ("status", f"{self.status.value}. {self.status.advice}"),
+            ("precision", self.precision),
+            ("ladder", walked or "-"),
+            ("iterations", steps),
+            ("backward error", _number(self.backward_error)),
+            ("componentwise", _number(self.componentwise_error)),
+            ("forward bound", _number(self.forward_error_bound)),
+            ("rcond", _number(self.rcond)),
+            ("growth", _number(self.growth)),
+            ("over/underflows", f"{self.overflows} / {self.underflows}"),
+            ("seconds", seconds or "-"),
+            ("workspace", f"{self.workspace_bytes / 2**20:.1f} MiB"),
+        ]
+        if self.members:
+            rows.insert(1, ("members", str(len(self.members))))
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python data, ready for `json.dumps`.
+
+        Returns
+        -------
+        dict
+            Keys are the attributes; arrays become lists, statuses their values.
+        """
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @staticmethod
+    def combine(members: list[SolveReport], shape: tuple[int, ...]) -> SolveReport:
+        """One report for a batch of shape `shape` out of the reports of its members."""
+
+        def stacked(name: str) -> Any:
+            values = [getattr(m, name) for m in members]
+            if any(v is None for v in values):
+                return None
+            return np.reshape(np.stack([np.asarray(v) for v in values]), (*shape, *np.shape(values[0])))
+
+        worst = max(members, key=lambda m: _SEVERITY.index(m.status))
+        names = dict.fromkeys(name for m in members for name in m.seconds)
+        phases = {name: sum(m.seconds.get(name, 0.0) for m in members) for name in names}
+        return SolveReport(
+            status=worst.status,
+            rungs=worst.rungs,
+            precision=worst.precision,
+            iterations=max(m.iterations for m in members),
+            inner_iterations=max(m.inner_iterations for m in members),
+            backward_error=stacked("backward_error"),
+            componentwise_error=stacked("componentwise_error"),
+            forward_error_bound=stacked("forward_error_bound"),
+            rcond=stacked("rcond"),
+            growth=stacked("growth"),
+            overflows=sum(m.overflows for m in members),
+            underflows=sum(m.underflows for m in members),
+            seconds=phases,
+            workspace_bytes=max(m.workspace_bytes for m in members),
+            members=tuple(members),
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SolveReport):
+        return value.to_dict()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

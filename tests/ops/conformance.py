@@ -1,0 +1,16 @@
+"""What every backend must satisfy to be a `mplinalg.ops.Ops`.
+
+A backend's tests make a subclass of `OpsConformance` called ``Test...`` and set `ops`,
+`to_device`, and `to_host`, see `helpers.Suite`. Everything is judged on the host, in float64 or
+exactly; backward errors must be below 30 n u.
+"""
+
+from .suite_factorizations import FactorizationSuite
+from .suite_level3 import Level3Suite
+from .suite_movement import MovementSuite
+from .suite_residual import ResidualSuite
+from .suite_threads import ThreadSuite
+
+
+class OpsConformance(MovementSuite, Level3Suite, FactorizationSuite, ResidualSuite, ThreadSuite):
+    """Every verb of `mplinalg.ops.protocol`."""
