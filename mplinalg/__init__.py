@@ -1,6 +1,6 @@
 """mplinalg: dense linear algebra with low-precision factors and double-precision answers."""
 
-from .bench.environment import show_config
+from .config import show_config
 from .dense.cholesky import Cholesky, cho_factor, cho_solve
 from .dense.lu import LU, lu_factor, lu_solve
 from .dense.solve import solve

@@ -160,7 +160,9 @@ class SolveReport:
             values = [getattr(m, name) for m in members]
             if any(v is None for v in values):
                 return None
-            return np.reshape(np.stack([np.asarray(v) for v in values]), (*shape, *np.shape(values[0])))
+            return np.reshape(
+                np.stack([np.asarray(v) for v in values]), (*shape, *np.shape(values[0]))
+            )
 
         worst = max(members, key=lambda m: _SEVERITY.index(m.status))
         names = dict.fromkeys(name for m in members for name in m.seconds)

@@ -256,7 +256,7 @@ def _one_line(message: object) -> str:
     return " ".join(str(message).split()) or type(message).__name__
 
 
-def _print_json(data: Mapping[str, Any]) -> None:
+def _print_json(data: Any) -> None:
     print(json.dumps(_json_ready(data), indent=2, allow_nan=False))
 
 

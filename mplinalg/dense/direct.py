@@ -18,6 +18,7 @@ from ..errors import LinAlgError
 from ..factor.condest import inverse_norm1
 from ..ops import ops_for
 from ..precision import working_format
+from . import messages
 from . import structure as s
 
 Array = NDArray[Any]
@@ -55,12 +56,6 @@ def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str)
     return _SOLVERS[structure](a, b, lower, trans)
 
 
-def _singular(i: int, n: int) -> LinAlgError:
-    return LinAlgError(
-        f"A singular matrix detected: pivot {i} of {n} is exactly zero (U[{i - 1}, {i - 1}] = 0)."
-    )
-
-
 def _norm1(a: Array) -> float:
     return float(np.abs(a).sum(axis=0).max())
 
@@ -72,7 +67,7 @@ def _general(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     getrf, gecon, getrs = get_lapack_funcs(("getrf", "gecon", "getrs"), (a,))
     lu, piv, info = getrf(stored)
     if info > 0:
-        raise _singular(info, a.shape[0])
+        raise LinAlgError(messages.singular(info, a.shape[0]))
     rcond, _ = gecon(lu, _norm1(a), norm=b"I" if flipped else b"1")
     x, _ = getrs(lu, piv, b, trans=int(flipped != (trans == "T")))
     return Direct(x, float(rcond))
@@ -82,10 +77,7 @@ def _positive_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     potrf, pocon, potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), (a,))
     c, info = potrf(a, lower=lower, clean=0)
     if info > 0:
-        raise LinAlgError(
-            f"The matrix is not positive definite: its leading minor of order {info} is not "
-            "positive."
-        )
+        raise LinAlgError(messages.not_definite(info))
     rcond, _ = pocon(c, _norm1(_full(a, lower, False)), uplo=b"L" if lower else b"U")
     x, _ = potrs(c, b, lower=lower)
     return Direct(x, float(rcond))
@@ -104,9 +96,7 @@ def _perhaps_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
 def _indefinite(hermitian: bool) -> Callable[[Array, Array, bool, str], Direct]:
     def solver(a: Array, b: Array, lower: bool, trans: str) -> Direct:
         family = "he" if hermitian and a.dtype.kind == "c" else "sy"
-        sv, con, work = get_lapack_funcs(
-            (family + "sv", family + "con", family + "sv_lwork"), (a,)
-        )
+        sv, con, work = get_lapack_funcs((family + "sv", family + "con", family + "sv_lwork"), (a,))
         lwork = int(work(a.shape[0], lower=lower)[0].real)
         udut, piv, x, info = sv(a, b, lwork=max(lwork, 1), lower=lower)
         if info > 0:
@@ -124,7 +114,7 @@ def _diagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     d = np.diagonal(a)
     zero = np.flatnonzero(d == 0)
     if zero.size:
-        raise _singular(int(zero[0]) + 1, d.size)
+        raise LinAlgError(messages.singular(int(zero[0]) + 1, d.size))
     size = np.abs(d)
     with np.errstate(over="ignore", invalid="ignore"):
         return Direct(b / d[:, None], float(size.min() / size.max()))
@@ -137,7 +127,7 @@ def _triangular(is_lower: bool) -> Callable[[Array, Array, bool, str], Direct]:
         stored, stored_lower = (a.T, not is_lower) if flipped else (a, is_lower)
         x, info = trtrs(stored, b, lower=stored_lower, trans=int(flipped != (trans == "T")))
         if info > 0:
-            raise _singular(info, a.shape[0])
+            raise LinAlgError(messages.singular(info, a.shape[0]))
         kind = b"I" if flipped else b"1"
         rcond, _ = trcon(stored, norm=kind, uplo=b"L" if stored_lower else b"U")
         return Direct(x, float(rcond))
@@ -156,7 +146,7 @@ def _tridiagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     norm[:-1] += np.abs(dl)
     *factors, info = gttrf(dl, d, du)
     if info > 0:
-        raise _singular(info, n)
+        raise LinAlgError(messages.singular(info, n))
     dl, d, du, du2, ipiv = factors
     x, _ = gttrs(dl, d, du, du2, ipiv, b, trans=b"T" if trans == "T" else b"N")
     rcond, _ = gtcon(dl, d, du, du2, ipiv, float(norm.max()))
@@ -176,7 +166,7 @@ def _banded(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     norm = float(np.abs(band).sum(axis=0).max())
     lub, piv, info = gbtrf(band, below, above)
     if info > 0:
-        raise _singular(info, n)
+        raise LinAlgError(messages.singular(info, n))
 
     def apply(z: Array, flag: int = 0) -> Array:
         solution: Array = gbtrs(lub, below, above, z, piv, trans=flag)[0]

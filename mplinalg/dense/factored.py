@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,9 +48,11 @@ class Member:
         probe = self._probe
         if self.matrix.outer is not None:
             probe = probe / self.matrix.outer.rows[:, None]
-        outcome = solve_on_ladder(self.matrix, probe, Options(precision=precision), first=self.first)
+        outcome = solve_on_ladder(
+            self.matrix, probe, Options(precision=precision), first=self.first
+        )
         self.factors: Factors = outcome.ascent.factors
-        self.first = outcome.ascent.rung.format
+        self.first = outcome.ascent.rung.format if outcome.ascent.converged else working
         self.outcome = outcome
 
     def _fingerprint(self) -> tuple[Array, Array]:
@@ -78,8 +81,10 @@ class Member:
         """x and its report, starting from the factors there are."""
         self.check_unchanged()
         options = Options(precision=self.precision and self.first, refine=refine, tol=tol)
+        matrix = copy.copy(self.matrix)  # a climb changes it, and others may be solving too
+        matrix.seconds = dict.fromkeys(matrix.seconds, 0.0)
         return solve_on_ladder(
-            self.matrix, b, options, first=self.first, trans=trans, factors=self.factors
+            matrix, b, options, first=self.first, trans=trans, factors=self.factors
         )
 
 
@@ -188,7 +193,7 @@ class Factored:
             x = np.empty((*whole, *columns.shape[-2:]), dtype)
             return (x[..., 0] if vector else x), SolveReport(Status.DIRECT), None
         columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))
-        members = np.broadcast_to(self._members, whole)
+        members: Any = np.broadcast_to(self._members, whole)
         x = np.empty(columns.shape, dtype)
         reports, messages = [], []
         for index in np.ndindex(whole):

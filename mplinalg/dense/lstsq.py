@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import LinAlgError, LinAlgWarning
-from ..factor.qr import scaled_columns, unit_columns
-from ..ops.dispatch import ops_for
-from ..precision import FP32, Format, real_dtype, working_format
-from ..refine.ladder import Rung
-from ..refine.least_squares import walk
-from ..report import RungOutcome, SolveReport, Status
+from ..errors import LinAlgError
+from ..precision import Format, real_dtype
+from ..report import SolveReport, Status
 from . import validate
+from .least_squares import Answer, Options, is_small, of_vector, solve_one
 
 __all__ = ["LstsqResult", "lstsq"]
 
@@ -28,12 +21,6 @@ Array = NDArray[Any]
 
 METHODS = ("auto", "classical", "lsqr", "gmres", None)
 DRIVERS = ("gelsd", "gelsy", "gelss")
-
-_FEWEST_COLUMNS = 24
-_FEWEST_ELEMENTS = 8192
-_TALL = 1.5
-"""From this m / n on, a Gram matrix costs clearly less than Householder QR."""
-_SAFE_EXPONENT = {"fp32": 20, "fp64": 40}
 
 
 class LstsqResult(Sequence[Any]):
@@ -55,7 +42,7 @@ class LstsqResult(Sequence[Any]):
 
     def __init__(
         self, x: Array, residues: Array, rank: Any,
-        s: Array | None | Callable[[], Array], report: SolveReport | None = None,
+        s: Array | Callable[[], Array] | None, report: SolveReport | None = None,
     ) -> None:  # fmt: skip
         self.x, self.residues, self.rank, self.report = x, residues, rank, report
         self._s = s
@@ -101,29 +88,6 @@ class LstsqResult(Sequence[Any]):
 
     def __reduce__(self) -> Any:
         return LstsqResult, (self.x, self.residues, self.rank, self.s, self.report)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller asked for, checked."""
-
-    cond: float
-    driver: str | None
-    pinned: Format | None
-    refine: str | None
-    tol: float | None
-    fallback: bool
-
-
-@dataclass
-class Answer:
-    """The solution of one problem: x (n, nrhs), sums of squares of residuals (nrhs,), ..."""
-
-    x: Array
-    squares: Array
-    rank: int
-    s: Array | None | Callable[[], Array]
-    report: SolveReport
 
 
 def lstsq(
@@ -225,6 +189,12 @@ def lstsq(
     >>> print(np.round(x, 12), rank)
     [2. 3.] 2
     """
+    if (
+        precision == "auto" and refine == "auto" and tol is None and not full_output
+        and _is_scipys(a, b) and (check_finite or (np.isfinite(a).all() and np.isfinite(b).all()))
+        and lapack_driver in (None, *DRIVERS)
+    ):  # fmt: skip
+        return _scipy_lstsq(a, b, cond, check_finite, lapack_driver)
     if lapack_driver is not None and lapack_driver not in DRIVERS:
         raise ValueError(f'LAPACK driver "{lapack_driver}" is not found')
     validate.choice("refine", refine, METHODS)
@@ -241,8 +211,7 @@ def lstsq(
     m, n = a1.shape[-2:]
     if m != b1.shape[-2]:
         raise ValueError(
-            "Shape mismatch: a and b should have the same number of rows "
-            f"({m} != {b1.shape[-2]})."
+            f"Shape mismatch: a and b should have the same number of rows ({m} != {b1.shape[-2]})."
         )
     if check_finite:
         validate.check_finite(a1, b1)
@@ -255,9 +224,36 @@ def lstsq(
     b1 = np.broadcast_to(b1, (*batch, *b1.shape[-2:]))
     keep = bool(overwrite_a) and not batch
     answers = [
-        _solve(a1[i], b1[i], options, check_finite, keep) for i in validate.batch_indices(batch)
+        solve_one(a1[i], b1[i], options, check_finite, keep) for i in validate.batch_indices(batch)
     ]
     return _result(answers, batch, (m, n, b1.shape[-1]), dtype, vector, options, full_output)
+
+
+def _is_scipys(a: Any, b: Any) -> bool:
+    """Whether a and b are arrays that go to SciPy as they are: one small problem, no conversion."""
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.ndim != 2:
+        return False
+    m, n = a.shape
+    return (
+        a.dtype.char in "fdFD" and a.dtype == b.dtype and a.dtype.isnative and a.flags.aligned
+        and 0 < b.ndim <= 2 and b.shape[0] == m and b.size > 0 and a.size > 0
+        and (m < n or is_small(m, n))
+    )  # fmt: skip
+
+
+def _scipy_lstsq(
+    a: Any, b: Any, cond: float | None, checked: bool, driver: str | None
+) -> LstsqResult:
+    """`scipy.linalg.lstsq` for the arrays of `_is_scipys`, with what SciPy 1.18 returns."""
+    try:
+        x, squares, rank, s = scipy.linalg.lstsq(
+            a, b, cond=cond, check_finite=checked, lapack_driver=driver
+        )
+    except scipy.linalg.LinAlgError as error:
+        raise LinAlgError(str(error)) from None
+    if a.shape[0] > a.shape[1] and driver != "gelsy" and rank < a.shape[1]:
+        squares = np.full(b.shape[1:], np.nan)
+    return LstsqResult(x, np.asarray(squares, x.dtype), np.int64(rank), s)
 
 
 def _result(
@@ -273,18 +269,21 @@ def _result(
         x[index], squares[index], rank[index] = answer.x, answer.squares, answer.rank
     if vector:
         x, squares = x[..., 0], squares[..., 0]
-    if 0 < n and (m <= n or options.driver == "gelsy"):
+    if n > 0 and (m <= n or options.driver == "gelsy"):
         squares = np.empty((*batch, 0), dtype if m else np.float64)
     elif n == 0:
         squares = squares.real
-    s: Any = answers[0].s if not batch else lambda: _stack([p.s for p in answers], batch, shape, dtype)
+    values = [p.s for p in answers]
+    s: Any = lambda: _stack(values, batch, shape, dtype)  # noqa: E731
+    if not batch:
+        s = values[0]
     if options.driver == "gelsy" and min(m, n) > 0:
         s = None
     report = None
     if full_output:
         reports = [p.report for p in answers]
         if vector:
-            reports = [_of_vector(r) for r in reports]
+            reports = [of_vector(r) for r in reports]
         if reports:
             report = reports[0] if not batch else SolveReport.combine(reports, batch)
         else:
@@ -299,175 +298,3 @@ def _stack(
     for index, value in zip(validate.batch_indices(batch), values, strict=True):
         out[index] = value() if callable(value) else value
     return out
-
-
-# -- one problem --------------------------------------------------------------------------------
-
-
-def _solve(a: Array, b: Array, options: Options, checked: bool, keep: bool) -> Answer:
-    """min ||b - A x|| for A (m, n) and b (m, nrhs)."""
-    m, n = a.shape
-    if m == 0 or n == 0:
-        squares = (b * b.conj()).sum(axis=0)
-        report = SolveReport(Status.DIRECT, precision=working_format(a.dtype).name)
-        return Answer(np.zeros((n, b.shape[1]), a.dtype), squares, 0, np.empty(0), report)
-    if not checked and not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return _of_bad_data(a, b)
-    rungs = _rungs(a.shape, b.shape[1], a.dtype, options)
-    pinned = options.pinned is not None and options.pinned != working_format(a.dtype)
-    if not rungs:
-        why = "m < n" if m < n else f"driver {options.driver}"
-        if pinned:
-            _complain(options, f"precision={options.pinned} cannot be used with {why}")
-        return _by_scipy(a, b, options, ())
-    start = time.perf_counter()
-    answer, walked, first_delivered = _refined(a, b, rungs, options, keep)
-    if not first_delivered and (pinned or options.refine not in ("auto", None)):
-        tried = "; ".join(f"{r.format} {r.method}: {r.outcome}" for r in walked)
-        asked = f"precision={options.pinned or 'auto'}, refine={options.refine}"
-        _complain(options, f"{asked} could not deliver ({tried})")
-    if answer is None:
-        answer = _by_scipy(a, b, options, walked)
-    seconds = {**answer.report.seconds, "total": time.perf_counter() - start}
-    answer.report = replace(answer.report, seconds=seconds)
-    return answer
-
-
-def _rungs(
-    shape: tuple[int, int], nrhs: int, dtype: np.dtype[Any], options: Options
-) -> tuple[Rung, ...]:
-    """The ladder below the SVD, cheapest first; empty where SciPy is the better way."""
-    m, n = shape
-    working = working_format(dtype)
-    if m < n or options.driver is not None or nrhs == 0:
-        return ()
-    gram = [Rung(f, "gram") for f in dict.fromkeys((FP32, working))] if m >= _TALL * n else []
-    ladder = [*gram, Rung(working, "qr")] if gram else [
-        Rung(f, "qr") for f in dict.fromkeys((FP32, working))
-    ]  # fmt: skip
-    if options.pinned is None:
-        small = n < _FEWEST_COLUMNS or m * n < _FEWEST_ELEMENTS
-        return () if small and options.refine == "auto" else tuple(ladder)
-    if options.pinned == working:
-        return (Rung(working, "qr"),)
-    first = [r for r in ladder if r.format == options.pinned]
-    first += [Rung(options.pinned, "qr")] if Rung(options.pinned, "qr") not in first else []
-    above = [r for r in ladder if r.format.unit_roundoff < options.pinned.unit_roundoff]
-    return (*first, *above) if options.fallback else tuple(first)
-
-
-def _refined(
-    a: Array, b: Array, rungs: Sequence[Rung], options: Options, keep: bool
-) -> tuple[Answer | None, tuple[RungOutcome, ...], bool]:
-    """The answer of the ladder, if it has one; what was walked; whether it is what was asked."""
-    working = working_format(a.dtype)
-    a1 = validate.to_lapack_layout(a)
-    ops = ops_for(a1)
-    exponent = math.frexp(ops.amax(a1))[1]
-    if abs(exponent) <= _SAFE_EXPONENT[working.name]:
-        exponent = 0
-    scaled = a1 if exponent == 0 else scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
-    b1, b_exponents = unit_columns(np, b)
-    b1 = np.array(b1, order="F")
-    found = walk(
-        ops, scaled, b1, rungs, working.unit_roundoff,
-        cond=options.cond, method=options.refine, tol=options.tol,
-    )  # fmt: skip
-    state, factored = found.state, found.factored
-    if state is None or factored is None:
-        return None, found.rungs, False
-    x = scaled_columns(np, state.x, b_exponents - exponent)
-    size = (state.r.real**2 + state.r.imag**2 if a.dtype.kind == "c" else state.r**2).sum(axis=0)
-    squares = scaled_columns(np, size[None], 2 * b_exponents)[0]
-    kappa = 1 / factored.triangle.rcond
-    x_size = np.linalg.norm(state.x, axis=0) * factored.triangle.largest
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(x_size > 0, np.linalg.norm(state.r, axis=0) / x_size, 0.0)
-    error = np.asarray(state.omega, np.float64)
-    asked = options.pinned is None or factored.rung.format == options.pinned
-    tested = options.refine is not None
-    copied = a if keep else np.array(a, order="K")
-    report = SolveReport(
-        status=Status.CONVERGED if tested else Status.DIRECT,
-        rungs=found.rungs,
-        precision=factored.rung.format.name,
-        iterations=state.steps,
-        inner_iterations=state.inner,
-        backward_error=error,
-        componentwise_error=None,
-        forward_error_bound=np.maximum(error, working.unit_roundoff) * kappa * (2 + kappa * ratio),
-        rcond=factored.triangle.rcond,
-        overflows=factored.counters.overflows,
-        underflows=factored.counters.underflows,
-        seconds=found.seconds,
-        workspace_bytes=found.workspace_bytes
-        + (0 if keep else copied.nbytes) + (scaled.nbytes if exponent else 0),
-    )  # fmt: skip
-    answer = Answer(x, squares, a.shape[1], lambda: _singular_values(copied), report)
-    return answer, found.rungs, asked
-
-
-def _singular_values(a: Array) -> Array:
-    try:
-        s: Array = scipy.linalg.svdvals(a, check_finite=False)
-    except scipy.linalg.LinAlgError as error:
-        raise LinAlgError(str(error)) from None
-    return s
-
-
-def _by_scipy(
-    a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]
-) -> Answer:
-    """SciPy's driver, in working precision; residues by the rules of SciPy 1.18."""
-    start = time.perf_counter()
-    driver = options.driver or "gelsd"
-    (m, n), nrhs = a.shape, b.shape[1]
-    columns = b if nrhs else np.zeros((m, 1), a.dtype)
-    try:
-        x, squares, rank, s = scipy.linalg.lstsq(
-            a, columns, cond=options.cond, check_finite=False, lapack_driver=driver
-        )
-    except scipy.linalg.LinAlgError as error:
-        raise LinAlgError(str(error)) from None
-    rank = int(rank)
-    if m <= n or driver == "gelsy" or rank < n or not np.size(squares):
-        squares = np.full(nrhs, np.nan)
-    fmt = working_format(a.dtype).name
-    report = SolveReport(
-        Status.DIRECT,
-        rungs=(*walked, RungOutcome(fmt, driver, f"rank {rank}")),
-        precision=fmt,
-        backward_error=None, componentwise_error=None,
-        rcond=None if s is None else float(s[-1] / s[0]) if s[0] > 0 else 0.0,
-        seconds={"solve": time.perf_counter() - start},
-        workspace_bytes=a.nbytes + b.nbytes,
-    )  # fmt: skip
-    return Answer(x[:, :nrhs], squares[:nrhs], rank, s, report)
-
-
-def _of_bad_data(a: Array, b: Array) -> Answer:
-    warnings.warn("a or b holds NaN or infinity: so does x", LinAlgWarning, stacklevel=4)
-    m, n = a.shape
-    nan = np.full((n, b.shape[1]), np.nan, a.dtype)
-    s = np.full(min(m, n), np.nan, real_dtype(a.dtype))
-    report = SolveReport(Status.STAGNATED, precision=working_format(a.dtype).name,
-                         backward_error=np.full(b.shape[1], np.nan))  # fmt: skip
-    return Answer(nan, np.full(b.shape[1], np.nan), 0, s, report)
-
-
-def _complain(options: Options, message: str) -> None:
-    if not options.fallback:
-        raise LinAlgError(message)
-    warnings.warn(f"{message}; another way was used", LinAlgWarning, stacklevel=4)
-
-
-def _of_vector(report: SolveReport) -> SolveReport:
-    """The report of one right-hand side, with floats in place of arrays of one."""
-    def plain(value: Any) -> Any:
-        return float(value[0]) if isinstance(value, np.ndarray) and value.size == 1 else value
-
-    return replace(
-        report,
-        backward_error=plain(report.backward_error),
-        forward_error_bound=plain(report.forward_error_bound),
-    )

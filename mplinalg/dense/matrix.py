@@ -11,12 +11,13 @@ from ..errors import LinAlgError
 from ..factor.blocks import blocks, exponents, shifted
 from ..factor.cholesky import CholeskyFactors, cholesky
 from ..factor.lu import LUFactors, lu
-from ..factor.qr import qr
 from ..factor.scaling import Scaling, equilibrate, equilibrate_hermitian
+from ..factor.square_qr import square_qr
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, working_format
 from ..refine.ladder import Factors, Rung
-from .structure import GENERAL, HERMITIAN, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMMETRIC
+from . import messages
+from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMMETRIC
 
 CHOLESKY = "Cholesky"
 LU = "LU"
@@ -103,6 +104,7 @@ class Matrix:
         if self.triangle is not None and self.structure != MAYBE_POSITIVE_DEFINITE:
             ones = xp.ones((a.shape[0], 1), a.dtype, order="F")
             _, d = ops.residual(a, ones, 0 * ones, triangle=self.triangle)
+            assert d is not None
             sums = d[:, 0]
         self.norm = float(sums.max()) if sums.size else 0.0
         positive = sums[sums > 0]
@@ -212,7 +214,7 @@ class Matrix:
         is_working = rung.format is working_format(self.a.dtype)
         factors: Factors
         if rung.method == QR:
-            factors = qr(self.ops, self._whole(), rung.format)
+            factors = square_qr(self.ops, self._whole(), rung.format)
         elif rung.method == CHOLESKY and self.method() == CHOLESKY:
             factors = self._cholesky(rung.format, is_working)
         else:
@@ -228,11 +230,7 @@ class Matrix:
             _mirror(w, self.triangle, conjugate=True)
         factors = lu(self.ops, w, fmt, scaling=scaling, pivoting=self.pivoting)
         if factors.info and is_working:
-            i = factors.info
-            raise LinAlgError(
-                f"A singular matrix detected: pivot {i} of {self.a.shape[0]} is exactly zero "
-                f"(U[{i - 1}, {i - 1}] = 0)."
-            )
+            raise LinAlgError(messages.singular(factors.info, self.a.shape[0]))
         return factors
 
     def _cholesky(self, fmt: Format, is_working: bool) -> Factors:
@@ -251,10 +249,7 @@ class Matrix:
             self.structure, self.triangle = GENERAL, None
             return self._lu(fmt, is_working)
         if factors.info and is_working:
-            raise LinAlgError(
-                f"The matrix is not positive definite: its leading minor of order {factors.info} "
-                "is not positive."
-            )
+            raise LinAlgError(messages.not_definite(factors.info))
         return factors
 
     def _scaling(self, fmt: Format) -> Scaling | None:
@@ -292,8 +287,9 @@ def _mirror(a: Array, triangle: str | None, *, conjugate: bool) -> None:
         else:
             target[:start] = image[:start]
             block, given = a[k, k], image[start:]
-        i, j = np.tril_indices(k.stop - k.start, -1) if upper else np.triu_indices(k.stop - start, 1)
+        width = k.stop - start
+        i, j = np.tril_indices(width, -1) if upper else np.triu_indices(width, 1)
         block[i, j] = given[i, j].copy()
         if conjugate and a.dtype.kind == "c":
-            d = np.arange(k.stop - k.start)
+            d = np.arange(width)
             block[d, d] = block[d, d].real

@@ -19,6 +19,7 @@ from ..precision import FP32, FP64, Format, working_format
 from ..refine.criterion import Verdict
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
+from . import messages
 from .matrix import CHOLESKY, LU, QR, Matrix
 
 LOW_PRECISION_FROM = 192
@@ -156,31 +157,18 @@ def _verdict(
     if not ascent.converged:
         if rcond is None:
             rcond = ascent.factors.rcond(system.norm1(), system.b.dtype)
-        what = "ill-conditioned" if rcond < eps else "hard"
-        status = Status.ILL_CONDITIONED if rcond < eps else Status.STAGNATED
-        return status, (
-            f"An {what} matrix: refinement ended with backward error {omega:.1e} "
-            f"(rcond = {rcond:.1e}); the result may not be accurate."
-            if what == "ill-conditioned"
-            else f"Refinement stagnated at backward error {omega:.1e} (rcond = {rcond:.1e}); "
-            "the result may not be accurate."
-        ), rcond
+        if rcond < eps:
+            return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
+        return Status.STAGNATED, messages.stagnated(omega, rcond), rcond
     if not bool(matrix.ops.xp.isfinite(x).all()):
-        return Status.STAGNATED, (
-            "The solution overflows the range of its dtype; the result holds infinities."
-        ), rcond
+        return Status.STAGNATED, messages.OVERFLOW, rcond
     if _needs_condition_check(matrix, ascent, working):
         rcond = _true_rcond(matrix, ascent.factors, system)
         if not rcond >= eps:
-            return Status.ILL_CONDITIONED, (
-                f"An ill-conditioned matrix detected: rcond = {rcond}; the result may not be "
-                "accurate."
-            ), rcond
+            return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
     if options.precision is not None and ascent.rung.format is not first:
-        return Status.CONVERGED, (
-            f"precision={first.name!r} could not deliver; {ascent.rung.format} "
-            f"{ascent.rung.method} did."
-        ), rcond
+        taken = f"{ascent.rung.format} {ascent.rung.method}"
+        return Status.CONVERGED, messages.climbed(first.name, taken), rcond
     direct = first is working and ascent.rung.format is working and ascent.rung.method != QR
     return (Status.DIRECT if direct else Status.CONVERGED), None, rcond
 

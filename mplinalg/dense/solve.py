@@ -13,8 +13,8 @@ from ..ops import ops_for
 from ..precision import Format, working_format
 from ..refine.criterion import Criterion, column_max
 from ..report import RungOutcome, SolveReport, Status
+from . import messages, validate
 from . import structure as structures
-from . import validate
 from .direct import effective_matrix, is_certified, solve_by_lapack
 from .matrix import Matrix
 from .refined import Options, solve_on_ladder, warn
@@ -219,7 +219,7 @@ class _System:
     def _is_plain(self) -> bool:
         """Nothing was asked that plain working precision does not give."""
         o = self.options
-        return o.precision is None and o.residual == "working" and o.refine == "auto"
+        return o == Options(fallback=o.fallback)
 
     def solve(self, a: Array, b: Array) -> tuple[Array, SolveReport | None, str | None]:
         """One matrix: x, the report if one is wanted, and the warning that is due."""
@@ -256,7 +256,7 @@ class _System:
             return None
         message = None
         if not rcond >= 2 * working_format(a.dtype).unit_roundoff:
-            message = f"An ill-conditioned matrix detected: rcond = {rcond}; the result may not be accurate."
+            message = messages.ill_conditioned(rcond)
         report = None
         if self.full_output:
             report = self._direct_report(a, x, b, structure, seconds, rcond, message)
@@ -266,9 +266,7 @@ class _System:
         self, a: Array, b: Array, structure: str, first: Format
     ) -> tuple[Array, SolveReport | None, str | None]:
         triangle = None if structure == structures.GENERAL else "L" if self.lower else "U"
-        matrix = Matrix(
-            ops_for(a), a, structure, triangle, first, check_finite=self.check_finite
-        )
+        matrix = Matrix(ops_for(a), a, structure, triangle, first, check_finite=self.check_finite)
         trans = "T" if self.transposed and triangle is None else "N"
         outcome = solve_on_ladder(
             matrix, b, self.options, first=first, trans=trans, detailed=self.full_output
@@ -280,12 +278,12 @@ class _System:
         if self.check_finite:
             validate.check_finite(a)
         if b.size and np.any(a == 0):
-            raise LinAlgError("A singular matrix detected: pivot 1 of 1 is exactly zero.")
+            raise LinAlgError(messages.singular(1, 1))
         with np.errstate(over="ignore"):
             x = b / a
         message = None
         if not np.isfinite(x).all():
-            message = "The solution overflows the range of its dtype; the result holds infinities."
+            message = messages.OVERFLOW
         report = None
         if self.full_output:
             zero = np.zeros(x.shape[:-2] + x.shape[-1:])
@@ -294,7 +292,7 @@ class _System:
                 status, (RungOutcome(working_format(a.dtype).name, "division", "exact"),),
                 working_format(a.dtype).name, backward_error=zero, componentwise_error=zero.copy(),
                 forward_error_bound=zero + working_format(a.dtype).unit_roundoff, rcond=1.0,
-                growth=1.0, seconds=_no_seconds(),
+                growth=1.0, seconds=_seconds(),
             )  # fmt: skip
         return x, report, message
 
@@ -346,9 +344,7 @@ class _System:
         return SolveReport(
             status, (RungOutcome(fmt.name, f"LAPACK, {structure}", "converged"),), fmt.name,
             backward_error=errors.omega, componentwise_error=errors.berr, rcond=rcond,
-            seconds={
-                **_no_seconds(), "factor": seconds, "residual": residual, "total": seconds + residual
-            },
+            seconds=_seconds(factor=seconds, residual=residual, total=seconds + residual),
             workspace_bytes=int(a.nbytes + b.nbytes),
         )  # fmt: skip
 
@@ -357,12 +353,12 @@ class _System:
         nothing = np.zeros(b.shape[:-2] + b.shape[-1:])
         return SolveReport(
             Status.DIRECT, precision=working_format(b.dtype).name, backward_error=nothing,
-            componentwise_error=nothing.copy(), seconds=_no_seconds(),
+            componentwise_error=nothing.copy(), seconds=_seconds(),
         )  # fmt: skip
 
 
-def _no_seconds() -> dict[str, float]:
-    return dict.fromkeys(("convert", "factor", "solve", "residual", "total"), 0.0)
+def _seconds(**known: float) -> dict[str, float]:
+    return dict.fromkeys(("convert", "factor", "solve", "residual", "total"), 0.0) | known
 
 
 def _place(index: tuple[int, ...]) -> Any:

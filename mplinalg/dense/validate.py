@@ -36,7 +36,9 @@ def as_array(x: Any, name: str) -> Array:
             f"Sparse arrays/matrices are not supported by this function ({name}). "
             "Perhaps one of the `scipy.sparse.linalg` functions would work instead."
         )
-    if not isinstance(x, np.ndarray | np.generic | list | tuple) and hasattr(x, "__dlpack_device__"):
+    if not isinstance(x, np.ndarray | np.generic | list | tuple) and hasattr(
+        x, "__dlpack_device__"
+    ):
         device_type, _ = x.__dlpack_device__()
         if device_type != 1:  # kDLCPU
             ops_for(x)
@@ -122,7 +124,7 @@ def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 def tolerance(tol: float | None, max_iter: int | None = None) -> None:
     """Raise ValueError unless `tol` is positive and `max_iter` a count (or None)."""
-    if tol is not None and not (np.isscalar(tol) and np.isreal(tol) and 0.0 < float(tol) < 1.0):  # type: ignore[arg-type]
+    if tol is not None and not (np.isscalar(tol) and np.isreal(tol) and 0.0 < float(tol) < 1.0):
         raise ValueError(f"tol must lie between 0 and 1; got {tol!r}")
     if max_iter is not None and (
         isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0

@@ -223,6 +223,4 @@ def cholesky(
         if not info or attempt == attempts - 1:
             break
         shift *= 4.0
-    return CholeskyFactors(
-        ops, view, lower, fmt, conjugated, info, scaling, shift, counters
-    )
+    return CholeskyFactors(ops, view, lower, fmt, conjugated, info, scaling, shift, counters)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ops.protocol import Counters, Ops
 from ..precision import Format, real_dtype
+from .condest import inverse_norm1
 
 Array = Any
 
 _COPY_ROWS = 16
 """Rows of a block that is transposed on its way from C to Fortran order: one cache line of fp32."""
-_POWER_STEPS, _POWER_COLUMNS = 5, 4
+_POWER_STEPS, _POWER_COLUMNS = 3, 4
 _SAFE_EXPONENT = {"fp32": 20, "fp64": 300}
 """Columns whose largest entry lies within 2^+-this are factored as they are."""
 
@@ -103,10 +104,12 @@ class QRFactors:
     counters: Counters
     workspace_bytes: int
 
+    method = "QR"
+
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of A."""
-        return self.qr.shape  # type: ignore[no-any-return]
+        return self.qr.shape
 
     def apply_q(self, c: Array, trans: str = "N") -> Array:
         """Q c, or Q^H c with trans="C". Q is (m, m); c is (m, k) and is not changed."""
@@ -128,12 +131,35 @@ class QRFactors:
         self.ops.trsm("L", self.qr[:n], work, lower=False, trans=trans)
         return work.astype(b.dtype, copy=False)
 
-    def rcond(self) -> float:
-        """Estimated reciprocal 1-norm condition number of the scaled R."""
-        n = self.shape[1]
-        return float(self.ops.trcon(self.qr[:n], lower=False)) if n else 1.0
+    @property
+    def is_usable(self) -> bool:
+        """False if a diagonal entry of R is exactly zero or not finite."""
+        diagonal = abs(self.qr.diagonal())
+        return bool((self.ops.xp.isfinite(diagonal) & (diagonal > 0)).all())
 
-    def solve(self, b: Array, trans: str = "N") -> Array:
+    def rcond(self, norm1: float | None = None, dtype: Any = None) -> float:
+        """Estimated reciprocal 1-norm condition number.
+
+        Of A, given ||A||_1, for square A, with solves in the working precision `dtype`; without
+        `norm1`, of the scaled R.
+        """
+        n = self.shape[1]
+        if norm1 is None:
+            return float(self.ops.trcon(self.qr[:n], lower=False)) if n else 1.0
+        if not self.is_usable:
+            return 0.0
+        with self.ops.xp.errstate(all="ignore"):
+            inverse = inverse_norm1(
+                self.ops, n, dtype or self.qr.dtype, self.solve, lambda z: self.solve(z, "C")
+            )
+        return 1.0 / (norm1 * inverse) if norm1 * inverse > 0 else 0.0
+
+    def growth(self, amax: float) -> float:
+        """max |R| / max |A|, at most sqrt(m); `amax` is that of A unscaled."""
+        top = float(abs(self.r()).max()) if self.qr.size else 0.0
+        return top / amax if amax > 0 else 1.0
+
+    def solve(self, b: Array, trans: str = "N", *, upcast: bool = False) -> Array:
         """op(A)^-1 b for square A.
 
         Parameters
@@ -141,11 +167,13 @@ class QRFactors:
         b : array, shape (n, nrhs)
             In the working dtype of A. Not changed.
         trans : {"N", "T", "C"}
+        upcast : bool
+            Apply the factors in the precision of b instead of their own.
 
         Returns
         -------
         x : array, shape (n, nrhs)
-            In the dtype of b. Not finite where R is exactly singular.
+            F-ordered, in the dtype of b. Not finite where R is exactly singular.
 
         Notes
         -----
@@ -159,24 +187,23 @@ class QRFactors:
         if m != n:
             raise ValueError(f"solve needs square A; the factors are of shape {self.shape}")
         xp = self.ops.xp
+        if upcast and b.dtype != self.qr.dtype:
+            wide = replace(self, qr=self.qr.astype(b.dtype), tau=self.tau.astype(b.dtype))
+            return wide.solve(b, trans)
         if trans == "T" and b.dtype.kind == "c":
             return xp.conj(self.solve(xp.conj(b), "C"))
-        x = b
+        x, exponents = unit_columns(xp, b)
         column = None if self.scale is None else self.scale[:, None].astype(real_dtype(b.dtype))
-        if trans != "N" and column is not None:
-            x = x * column
-        x, exponents = unit_columns(xp, x)
         if trans == "N":  # A = Q R S^-1, so that x = S R^-1 Q^H b
-            x = self.solve_r(self.apply_q(x, "C"))
-            x = scaled_columns(xp, x, exponents)
-            return x if column is None else x * column
-        # A^H = S^-1 R^H Q^H, so that x = Q R^-H S b
-        return scaled_columns(xp, self.apply_q(self.solve_r(x, "C")), exponents)
+            x = scaled_columns(xp, self.solve_r(self.apply_q(x, "C")), exponents)
+            return xp.asfortranarray(x if column is None else x * column)
+        if column is not None:  # A^H = S^-1 R^H Q^H, so that x = Q R^-H S b
+            x, more = unit_columns(xp, x * column)
+            exponents = exponents + more
+        return xp.asfortranarray(scaled_columns(xp, self.apply_q(self.solve_r(x, "C")), exponents))
 
 
-def qr(
-    ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None = None
-) -> QRFactors:
+def qr(ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None = None) -> QRFactors:
     """A diag(s) = Q R of a copy of A.
 
     Parameters
@@ -297,8 +324,8 @@ class Triangle:
     """R in working precision and what is known of its singular values.
 
     `largest` and `smallest` are estimates of the extreme singular values by power iteration
-    from a few random vectors: both lie inside the spectrum, the smallest rarely above twice the true
-    one (Dixon, SIAM J. Numer. Anal. 20 (1983) 812, bounds how rarely).
+    from a few random vectors: both lie inside the spectrum, the smallest rarely above twice the
+    true one (Dixon, SIAM J. Numer. Anal. 20 (1983) 812, bounds how rarely).
     """
 
     ops: Ops
@@ -350,4 +377,3 @@ class Triangle:
     def solve(self, b: Array, trans: str = "N") -> None:
         """b <- R^-1 b, or R^-H b with trans="C"."""
         self.ops.trsm("L", self.r, b, lower=False, trans=trans)
-

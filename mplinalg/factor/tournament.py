@@ -47,8 +47,9 @@ def getrf_tournament(ops: Ops, panel: Array) -> tuple[Array, int]:
     xp = ops.xp
     m, n = panel.shape
     jb = min(m, n)
-    position = {}  # where rows went: original row -> current place, identity if absent
-    occupant = {}
+    # where rows went (row -> place) and what lies there (place -> row), identity if absent
+    position: dict[int, int] = {}
+    occupant: dict[int, int] = {}
     piv = xp.arange(jb, dtype=xp.int32)
     for i, row in enumerate(tournament_pivots(ops, panel)[:jb].tolist()):
         at = position.get(row, row)

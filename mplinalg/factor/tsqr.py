@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ops.protocol import Counters, Ops
-from ..precision import Format
-from .qr import geqrf, to_fortran
+from ..precision import Format, working_format
+from .qr import Triangle, geqrf, qr, to_fortran
 
 Array = Any
 
@@ -72,12 +72,12 @@ class TSQRFactors:
             tops.append(part[:n])
         for level in self.levels:
             merged = []
-            for i, node in enumerate(level):
-                if node is None:
+            for i, joint in enumerate(level):
+                if joint is None:
                     merged.append(tops[2 * i])
                     continue
                 pair = xp.asfortranarray(xp.concatenate(tops[2 * i : 2 * i + 2]))
-                self.ops.ormqr("L", "C", node.qr, node.tau, pair)
+                self.ops.ormqr("L", "C", joint.qr, joint.tau, pair)
                 merged.append(pair[:n])
             tops = merged
         return tops[0].astype(c.dtype, copy=False)
@@ -87,13 +87,13 @@ class TSQRFactors:
         tops = [xp.array(c, self.r.dtype, order="F")]
         for level in reversed(self.levels):
             split = []
-            for top, node in zip(tops, level, strict=True):
-                if node is None:
+            for top, joint in zip(tops, level, strict=True):
+                if joint is None:
                     split.append(top)
                     continue
                 pair = xp.zeros((2 * n, c.shape[1]), self.r.dtype, order="F")
                 pair[:n] = top
-                self.ops.ormqr("L", "N", node.qr, node.tau, pair)
+                self.ops.ormqr("L", "N", joint.qr, joint.tau, pair)
                 split += [pair[:n], pair[n:]]
             tops = split
         out = xp.empty((m, c.shape[1]), self.r.dtype, order="F")
@@ -233,3 +233,172 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
 
 def _block_rows(m: int, n: int) -> int:
     return max(1, min(m, max(512, _BUFFER_ELEMENTS // max(n, 1))))
+
+
+@dataclass(frozen=True, eq=False)
+class CholeskyQR:
+    """A = Q R with explicit Q, and how it was reached.
+
+    `orthogonality` estimates ||I - Q^H Q||_F; `passes` counts the multiplications of A (then Q)
+    by the inverse of a triangle. `q` is None where the matrix was not fit for it: `outcome` says
+    why.
+    """
+
+    q: Array | None
+    r: Array
+    orthogonality: float
+    passes: int
+    outcome: str
+    counters: Counters
+    workspace_bytes: int
+
+
+def cholesky_qr(
+    ops: Ops, a: Array, fmt: Format, unit_roundoff: float, *, method: str = "gram",
+    max_passes: int = 3,
+) -> CholeskyQR:  # fmt: skip
+    """A = Q R, Q orthonormal to working precision, from an R in any format.
+
+    Parameters
+    ----------
+    a : array, shape (m, n), m >= n
+        In working precision and a range whose squares fit it; C-like or F-like. Overwritten by Q.
+    fmt : Format
+        Of the first R.
+    unit_roundoff : float
+        Of the working precision.
+    method : {"gram", "qr"}
+        How the first R is found: by `gram` (for fp32 and fp64) or Householder QR.
+    max_passes : int
+
+    Returns
+    -------
+    CholeskyQR
+        With the signs of LAPACK's Householder QR on the diagonal of R.
+
+    Notes
+    -----
+    A <- A R_0^-1 leaves ||I - A^H A|| of order kappa^2 u_f for R_0 from a Gram matrix, kappa u_f
+    from Householder QR, plus kappa u; each further pass, R_k^H R_k = A^H A and A <- A R_k^-1 in
+    working precision, squares it down to the order of u. The distance from orthonormal is
+    estimated by A^H (A Z) - Z for a few random columns Z, whose expected square is the square of
+    the Frobenius norm. A column space is lost where R_0 is not trusted: then nothing is returned.
+
+    m n^2 flops for each Gram matrix and for each pass, and 2/3 n^3 for the signs. Workspace: 3
+    n^2, m n in the dtype of `fmt` for method "qr".
+
+    References
+    ----------
+    Yamamoto et al. (2015), section 3. Ballard, Demmel, Grigori, Jacquelin, Nguyen and Solomonik,
+    IPDPS 2014, section 4.2 (signs). Fukaya et al., SIAM J. Sci. Comput. 42 (2020) A477.
+    """
+    xp = ops.xp
+    m, n = a.shape
+    bound = 30.0 * max(n, 1) ** 0.5 * unit_roundoff
+    if method == "gram":
+        start = gram(ops, a, fmt)
+        r, counters, workspace = start.r, start.counters, start.workspace_bytes
+        info, limit = start.info, (100.0 * fmt.unit_roundoff) ** 0.5
+    else:
+        first = qr(ops, a, fmt)
+        r, counters, workspace = first.r(a.dtype), first.counters, first.workspace_bytes
+        info, limit = 0, 10.0 * fmt.unit_roundoff
+    wide = r.astype(a.dtype, copy=False)
+    workspace += 2 * wide.nbytes
+
+    def failed(why: str, distance: float = xp.nan) -> CholeskyQR:
+        return CholeskyQR(None, r, distance, 0, why, counters, workspace)
+
+    if info:
+        return failed(f"minor {info} not positive")
+    rcond = Triangle.of(ops, wide).rcond
+    if not rcond >= limit:
+        return failed(f"rcond {rcond:.1e} is too small to trust")
+    z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)).astype(a.dtype))
+    total = wide
+    for passes in range(1, max_passes + 1):
+        # A <- A R_k^-1
+        ops.trsm("R", wide, a, lower=False)
+        distance = _distance(ops, a, z)
+        if distance <= bound:
+            break
+        if passes == max_passes or not distance < 0.5:
+            return failed(f"orthogonality {distance:.1e} after {passes} passes", distance)
+        step = gram(ops, a, working_format(a.dtype))
+        if step.info:
+            return failed("not orthonormal enough for Cholesky", distance)
+        wide = step.r
+        total = _triangular_product(ops, wide, total)
+    signs = householder_signs(ops, a[:n])
+    if signs is None:
+        return failed("signs of R are not determined", distance)
+    a *= signs
+    total = total * xp.conj(signs)[:, None]
+    return CholeskyQR(a, total, distance, passes, "", counters, int(workspace))
+
+
+def _distance(ops: Ops, q: Array, z: Array) -> float:
+    """Estimate of ||I - Q^H Q||_F from Q^H (Q Z) - Z, Z normally distributed."""
+    xp = ops.xp
+    image = xp.zeros((q.shape[0], z.shape[1]), q.dtype, order="F")
+    ops.gemm(1.0, q, z, 0.0, image)
+    is_complex = q.dtype.kind == "c"
+    back = xp.zeros_like(z)
+    ops.gemm(1.0, q, xp.conj(image) if is_complex else image, 0.0, back, transa="T")
+    back = (xp.conj(back) if is_complex else back) - z
+    return float(xp.linalg.norm(back)) / z.shape[1] ** 0.5
+
+
+def _triangular_product(ops: Ops, left: Array, right: Array, block: int = 128) -> Array:
+    """L R of two upper triangles, 2/3 n^3 flops."""
+    xp, n = ops.xp, left.shape[0]
+    out = xp.zeros((n, n), left.dtype, order="F")
+    for start in range(0, n, block):
+        rows = slice(start, min(start + block, n))
+        ops.gemm(1.0, left[rows, start:], right[start:, start:], 0.0, out[rows, start:])
+    return xp.triu(out)
+
+
+def householder_signs(ops: Ops, top: Array, block: int = 32) -> Array | None:
+    """The signs s with which Q diag(s) is what LAPACK's geqrf would have found.
+
+    Parameters
+    ----------
+    top : array, shape (n, n)
+        The first n rows of an orthonormal Q whose R has a positive diagonal.
+
+    Returns
+    -------
+    array of 1 and -1, shape (n,), or None
+        None where a column is, to rounding, zero below its diagonal when its turn comes: LAPACK
+        then makes no reflection if it is exactly zero and one if it is not.
+
+    Notes
+    -----
+    LAPACK chooses each reflection so that nothing cancels, R_kk = -sign(alpha_k) ||.||, alpha_k
+    the leading entry of what is left of the column. Elimination of Q - S reproduces alpha_k as
+    its pivots before S is subtracted (Ballard et al. 2014, section 4.2). As |pivot| >= 1, no
+    interchanges are needed. 2/3 n^3 flops.
+    """
+    xp, n = ops.xp, top.shape[0]
+    w = xp.array(top, order="F")
+    signs = xp.ones(n, w.dtype)
+    margin = 100.0 * max(n, 1) * float(xp.finfo(w.dtype).eps)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
+        d = w[start:stop, start:stop]
+        for j in range(stop - start):
+            alpha = d[j, j].real
+            if abs(d[j, j]) >= 1.0 - margin:
+                return None
+            signs[start + j] = -1.0 if alpha >= 0 else 1.0
+            d[j, j] -= signs[start + j]
+            d[j + 1 :, j] /= d[j, j]
+            d[j + 1 :, j + 1 :] -= d[j + 1 :, j, None] * d[j, j + 1 :]
+        if stop < n:
+            # W[t, k] <- W[t, k] U^-1,  W[k, t] <- L^-1 W[k, t]
+            # W[t, t] <- W[t, t] - W[t, k] W[k, t]
+            ops.trsm("R", d, w[stop:, start:stop], lower=False)
+            ops.trsm("L", d, w[start:stop, stop:], lower=True, unit=True)
+            ops.gemm(-1.0, w[stop:, start:stop], w[start:stop, stop:], 1.0, w[stop:, stop:])
+    return signs

@@ -364,7 +364,9 @@ class NumpyOps:
         is_complex = a.dtype.kind == "c"
         blocks = [slice(0, a.shape[0])]
         if triangle is not None:  # rows of the full matrix, a block at a time
-            blocks = [slice(s, min(s + _ROW_BLOCK, a.shape[0])) for s in range(0, a.shape[0], _ROW_BLOCK)]
+            blocks = [
+                slice(s, min(s + _ROW_BLOCK, a.shape[0])) for s in range(0, a.shape[0], _ROW_BLOCK)
+            ]
         for rows in blocks:
             part = a if triangle is None else _hermitian_rows(a, rows, triangle, magnitude=False)
             lines, along = _real_lines(part)

@@ -42,9 +42,13 @@ class Conversion:
 class Ops(Protocol):
     """The verbs of a backend."""
 
-    name: str
-    xp: Any
-    """The array namespace (numpy, cupy)."""
+    @property
+    def name(self) -> str:
+        """Of the backend: "numpy", "cupy"."""
+
+    @property
+    def xp(self) -> Any:
+        """The array namespace (numpy, cupy)."""
 
     def is_f_like(self, a: Array) -> bool:
         """Unit stride down the columns."""

@@ -12,7 +12,8 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..precision import FORMATS
@@ -76,31 +77,23 @@ def measure(ops: Ops, *, save: bool = True) -> Rates:
     gemm = {}
     for fmt in FORMATS.values():
         a = xp.full((n, n), 0.5, dtype=fmt.dtype("f"), order="F")
-        c = xp.zeros_like(a)
-        gemm[fmt.name] = 2.0 * n**3 / _best(ops, lambda a=a, c=c, f=fmt: _product(ops, a, c, f))  # type: ignore[misc]
+        product = functools.partial(ops.gemm, 1.0, a, a, 0.0, xp.zeros_like(a), compute=fmt)
+        gemm[fmt.name] = 2.0 * n**3 / _best(product)
     source = xp.zeros(4_000_000)
-    target = xp.ones_like(source)
-    seconds = _best(ops, lambda: _copy(source, target))
+    seconds = _best(functools.partial(xp.copyto, xp.ones_like(source), source))
     rates = Rates(gemm, 2.0 * source.nbytes / seconds, True)
     if save:
         _save(cache_path(ops), rates)
     return rates
 
 
-def _product(ops: Ops, a: object, c: object, fmt: object) -> None:
-    ops.gemm(1.0, a, a, 0.0, c, compute=fmt)  # type: ignore[arg-type]
-
-
-def _copy(source: object, target: object) -> None:
-    target[...] = source  # type: ignore[index]
-
-
-def _best(ops: Ops, work: object) -> float:
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of a few runs, after one that is not counted."""
+    work()
     times = []
-    work()  # type: ignore[operator]
     for _ in range(_REPEATS):
         began = time.perf_counter()
-        work()  # type: ignore[operator]
+        work()
         times.append(time.perf_counter() - began)
     return max(min(times), 1e-9)
 
@@ -110,6 +103,6 @@ def _save(path: Path, rates: Rates) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({k: v for k, v in asdict(rates).items() if k != "is_measured"}))
+        temporary.write_text(json.dumps({"gemm": rates.gemm, "copy": rates.copy}))
         temporary.replace(path)
         _load.cache_clear()

@@ -181,7 +181,9 @@ class Refinement:
             verdict[~met & self._too_slow(state, new, contraction)] = Verdict.SLOW
         verdict[settled & met] = Verdict.STAGNATED
         verdict[settled & good] = Verdict.CONVERGED
-        kept_was_good = ~better & was_met & (self.is_last | (old.berr <= self.criterion.limiting_accuracy))
+        kept_was_good = (
+            ~better & was_met & (self.is_last | (old.berr <= self.criterion.limiting_accuracy))
+        )
         if not self.extended:
             verdict[kept_was_good] = Verdict.CONVERGED
         verdict[~finite & ~was_met] = Verdict.DIVERGED

@@ -38,9 +38,10 @@ _EXPECTED_INNER = 40
 class Factors(Protocol):
     """What the ladder needs of a factorization."""
 
-    method: str
-    counters: Counters
-
+    @property
+    def method(self) -> str: ...
+    @property
+    def counters(self) -> Counters: ...
     @property
     def is_usable(self) -> bool: ...
     @property
@@ -202,7 +203,9 @@ class Ladder:
 
     def _refine_on(self, rung: Rung, factors: Factors, following: Rung | None) -> State:
         system = self.system
-        classical = self._loop(lambda r: system.timed_solve(factors, r), following is None, MAX_ITER)
+        classical = self._loop(
+            lambda r: system.timed_solve(factors, r), following is None, MAX_ITER
+        )
         x = system.timed_solve(factors, system.b)
         if self.refine is None:
             state = classical.init(x, system.b)
@@ -277,7 +280,8 @@ class Ladder:
 def gmres_seconds(system: LinearSystem) -> float:
     """Predicted cost of GMRES-IR: each inner iteration reads A and its factors once a column."""
     n, nrhs = system.n, system.b.shape[1]
-    return _EXPECTED_INNER * nrhs * 1.5 * system.a.dtype.itemsize * n * n / rates.known(system.ops).copy
+    bytes_read = 1.5 * system.a.dtype.itemsize * n * n
+    return _EXPECTED_INNER * nrhs * bytes_read / rates.known(system.ops).copy
 
 
 def _outcome(state: State) -> str:

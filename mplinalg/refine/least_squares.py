@@ -39,7 +39,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..factor.qr import QRFactors, Triangle, qr
 from ..factor.tsqr import gram
@@ -323,12 +322,14 @@ class Solution:
 def walk(
     ops: Ops, a: Array, b: Array, rungs: Sequence[Rung], unit_roundoff: float, *,
     cond: float = 0.0, method: str | None = "auto", tol: float | None = None,
+    cache: dict[Rung, Factored] | None = None,
 ) -> Solution:  # fmt: skip
     """min ||b - A x|| on the first rung that delivers.
 
     A rung delivers if its R is trusted, the rank is n beyond doubt (rcond(R) at least 10 `cond`),
     and refinement meets its test. A trusted R that leaves the rank in doubt ends the walk: a
-    higher rung would see the same. What a rung found is the start of the next.
+    higher rung would see the same. What a rung found is the start of the next. Factors are taken
+    from `cache`, and kept there.
     """
     walked = []
     x: Array | None = None
@@ -337,7 +338,8 @@ def walk(
     peak = 0
     for rung in rungs:
         start = time.perf_counter()
-        factored = factor(ops, a, rung)
+        cache = {} if cache is None else cache
+        factored = cache.get(rung) or cache.setdefault(rung, factor(ops, a, rung))
         seconds["factor"] += time.perf_counter() - start
         peak = max(peak, factored.workspace_bytes + 3 * b.nbytes)
         name = rung.format.name
@@ -352,9 +354,7 @@ def walk(
         if factored.factors is not None and (working or method is None):
             x = ops.xp.asfortranarray(factored.factors.apply_q(b, "C")[: a.shape[1]])
             factored.triangle.solve(x)
-        state, outcome = refine(
-            ops, a, b, factored, unit_roundoff, method=method, tol=tol, x=x
-        )
+        state, outcome = refine(ops, a, b, factored, unit_roundoff, method=method, tol=tol, x=x)
         seconds["solve"] += time.perf_counter() - start
         label = f"{rung.method} + {'lsqr' if state.inner else 'classical'}"
         walked.append(RungOutcome(name, label, outcome or "converged"))

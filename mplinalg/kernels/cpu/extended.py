@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from .jit import exact_kernel
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
     """a * b + c with one rounding (LLVM's fma)."""
 

@@ -94,7 +94,9 @@ def _same_dtype(routine: str, *arrays: Array) -> np.dtype[Any]:
     dtype = arrays[0].dtype
     known = dtype.char in _PREFIX and dtype.isnative
     if not known or any(a.dtype != dtype for a in arrays):
-        raise TypeError(f"{routine} takes arrays of one LAPACK dtype; got {[str(a.dtype) for a in arrays]}")
+        raise TypeError(
+            f"{routine} takes arrays of one LAPACK dtype; got {[str(a.dtype) for a in arrays]}"
+        )
     return dtype
 
 
@@ -119,7 +121,13 @@ def _operand(a: Array, trans: str) -> tuple[Array, str]:
 
 
 def gemm(
-    alpha: complex, a: Array, b: Array, beta: complex, c: Array, transa: str = "N", transb: str = "N"
+    alpha: complex,
+    a: Array,
+    b: Array,
+    beta: complex,
+    c: Array,
+    transa: str = "N",
+    transb: str = "N",
 ) -> None:
     """C <- alpha op(A) op(B) + beta C."""
     dtype = _same_dtype("gemm", a, b, c)
@@ -373,9 +381,7 @@ def ormqr(side: str, trans: str, qr: Array, tau: Array, c: Array) -> None:
     _require_f_like(qr, "ormqr")
     _require_f_like(c, "ormqr")
     order = c.shape[0 if side == "L" else 1]
-    _require_shapes(
-        qr.shape[0] == order and len(tau) <= min(qr.shape), "ormqr", qr, tau, c
-    )
+    _require_shapes(qr.shape[0] == order and len(tau) <= min(qr.shape), "ormqr", qr, tau, c)
     if c.size == 0 or tau.size == 0:
         return
     is_complex = dtype.kind == "c"

@@ -9,8 +9,8 @@ import platform
 import sys
 from typing import Any
 
-from ..ops import rates
-from ..ops.numpy_ops import NumpyOps
+from .ops import rates
+from .ops.numpy_ops import NumpyOps
 
 __all__ = ["environment", "show_config"]
 
@@ -61,7 +61,7 @@ def environment(*, measure: bool = True) -> dict[str, Any]:
     import scipy.linalg  # noqa: F401  (so that its BLAS is among the pools)
     import threadpoolctl
 
-    from .. import __version__
+    from . import __version__
 
     ops = NumpyOps()
     table = rates.measure(ops) if measure else rates.known(ops)

@@ -1,0 +1,242 @@
+"""One least-squares problem: the route it takes, and what is reported of it."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from ..errors import LinAlgError, LinAlgWarning
+from ..factor.qr import scaled_columns, unit_columns
+from ..ops.dispatch import ops_for
+from ..precision import FP32, Format, real_dtype, working_format
+from ..refine.ladder import Rung
+from ..refine.least_squares import Factored, walk
+from ..report import RungOutcome, SolveReport, Status
+from . import validate
+
+Array = NDArray[Any]
+
+_LEAST_WORK = 5e6
+"""From this m n^2 on, for n >= 64, R and a few refinement steps cost less than gelsd."""
+_TALL = 1.5
+"""From this m / n on, a Gram matrix costs clearly less than Householder QR."""
+_SAFE_EXPONENT = {"fp32": 20, "fp64": 40}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller asked for, checked."""
+
+    cond: float
+    driver: str | None
+    pinned: Format | None
+    refine: str | None
+    tol: float | None
+    fallback: bool
+
+
+@dataclass
+class Answer:
+    """The solution of one problem: x (n, nrhs), sums of squares of residuals (nrhs,), ..."""
+
+    x: Array
+    squares: Array
+    rank: int
+    s: Array | Callable[[], Array] | None
+    report: SolveReport
+
+
+def solve_one(
+    a: Array,
+    b: Array,
+    options: Options,
+    checked: bool,
+    keep: bool,
+    cache: dict[Rung, Factored] | None = None,
+) -> Answer:
+    """min ||b - A x|| for A (m, n) and b (m, nrhs)."""
+    m, n = a.shape
+    if m == 0 or n == 0:
+        squares = (b * b.conj()).sum(axis=0)
+        report = SolveReport(Status.DIRECT, precision=working_format(a.dtype).name)
+        return Answer(np.zeros((n, b.shape[1]), a.dtype), squares, 0, np.empty(0), report)
+    if not checked and not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return _of_bad_data(a, b)
+    rungs = rungs_for(a.shape, b.shape[1], a.dtype, options, kept=cache is not None)
+    pinned = options.pinned is not None and options.pinned != working_format(a.dtype)
+    if not rungs:
+        why = "m < n" if m < n else f"driver {options.driver}"
+        if pinned:
+            _complain(options, f"precision={options.pinned} cannot be used with {why}")
+        return by_scipy(a, b, options, ())
+    start = time.perf_counter()
+    answer, walked, first_delivered = _refined(a, b, rungs, options, keep, cache)
+    if not first_delivered and (pinned or options.refine not in ("auto", None)):
+        tried = "; ".join(f"{r.format} {r.method}: {r.outcome}" for r in walked)
+        asked = f"precision={options.pinned or 'auto'}, refine={options.refine}"
+        _complain(options, f"{asked} could not deliver ({tried})")
+    if answer is None:
+        answer = by_scipy(a, b, options, walked)
+    seconds = {**answer.report.seconds, "total": time.perf_counter() - start}
+    answer.report = replace(answer.report, seconds=seconds)
+    return answer
+
+
+def is_small(m: int, n: int) -> bool:
+    """Whether gelsd is the cheaper way (measured; see the benchmarks)."""
+    return m * n * n < _LEAST_WORK * max(1.0, 64.0 / n)
+
+
+def rungs_for(
+    shape: tuple[int, ...], nrhs: int, dtype: np.dtype[Any], options: Options, *, kept: bool = False
+) -> tuple[Rung, ...]:
+    """The ladder below the SVD, cheapest first; empty where SciPy is the better way.
+
+    Factors that are `kept` pay off for small matrices too.
+    """
+    m, n = shape
+    working = working_format(dtype)
+    if m < n or options.driver is not None or nrhs == 0:
+        return ()
+    gram = [Rung(f, "gram") for f in dict.fromkeys((FP32, working))] if m >= _TALL * n else []
+    ladder = [*gram, Rung(working, "qr")] if gram else [
+        Rung(f, "qr") for f in dict.fromkeys((FP32, working))
+    ]  # fmt: skip
+    if options.pinned is None:
+        return () if is_small(m, n) and options.refine == "auto" and not kept else tuple(ladder)
+    if options.pinned == working:
+        return (Rung(working, "qr"),)
+    first = [r for r in ladder if r.format == options.pinned]
+    first += [Rung(options.pinned, "qr")] if Rung(options.pinned, "qr") not in first else []
+    above = [r for r in ladder if r.format.unit_roundoff < options.pinned.unit_roundoff]
+    return (*first, *above) if options.fallback else tuple(first)
+
+
+def _refined(
+    a: Array,
+    b: Array,
+    rungs: Sequence[Rung],
+    options: Options,
+    keep: bool,
+    cache: dict[Rung, Factored] | None,
+) -> tuple[Answer | None, tuple[RungOutcome, ...], bool]:
+    """The answer of the ladder, if it has one; what was walked; whether it is what was asked."""
+    working = working_format(a.dtype)
+    a1 = validate.to_lapack_layout(a)
+    ops = ops_for(a1)
+    exponent = math.frexp(ops.amax(a1))[1]
+    if abs(exponent) <= _SAFE_EXPONENT[working.name]:
+        exponent = 0
+    scaled = a1 if exponent == 0 else scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
+    b1, b_exponents = unit_columns(np, b)
+    b1 = np.array(b1, order="F")
+    found = walk(
+        ops, scaled, b1, rungs, working.unit_roundoff,
+        cond=options.cond, method=options.refine, tol=options.tol,
+        cache=cache,
+    )  # fmt: skip
+    state, factored = found.state, found.factored
+    if state is None or factored is None:
+        return None, found.rungs, False
+    x = scaled_columns(np, state.x, b_exponents - exponent)
+    size = (state.r.real**2 + state.r.imag**2 if a.dtype.kind == "c" else state.r**2).sum(axis=0)
+    squares = scaled_columns(np, size[None], 2 * b_exponents)[0]
+    kappa = 1 / factored.triangle.rcond
+    x_size = np.linalg.norm(state.x, axis=0) * factored.triangle.largest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(x_size > 0, np.linalg.norm(state.r, axis=0) / x_size, 0.0)
+    error = np.asarray(state.omega, np.float64)
+    asked = options.pinned is None or factored.rung.format == options.pinned
+    tested = options.refine is not None
+    copied = a if keep else np.array(a, order="K")
+    report = SolveReport(
+        status=Status.CONVERGED if tested else Status.DIRECT,
+        rungs=found.rungs,
+        precision=factored.rung.format.name,
+        iterations=state.steps,
+        inner_iterations=state.inner,
+        backward_error=error,
+        componentwise_error=None,
+        forward_error_bound=np.maximum(error, working.unit_roundoff) * kappa * (2 + kappa * ratio),
+        rcond=factored.triangle.rcond,
+        overflows=factored.counters.overflows,
+        underflows=factored.counters.underflows,
+        seconds=found.seconds,
+        workspace_bytes=found.workspace_bytes
+        + (0 if keep else copied.nbytes) + (scaled.nbytes if exponent else 0),
+    )  # fmt: skip
+    answer = Answer(x, squares, a.shape[1], lambda: _singular_values(copied), report)
+    return answer, found.rungs, asked
+
+
+def _singular_values(a: Array) -> Array:
+    try:
+        s: Array = scipy.linalg.svdvals(a, check_finite=False)
+    except scipy.linalg.LinAlgError as error:
+        raise LinAlgError(str(error)) from None
+    return s
+
+
+def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]) -> Answer:
+    """SciPy's driver, in working precision; residues by the rules of SciPy 1.18."""
+    start = time.perf_counter()
+    driver = options.driver or "gelsd"
+    (m, n), nrhs = a.shape, b.shape[1]
+    columns = b if nrhs else np.zeros((m, 1), a.dtype)
+    try:
+        x, squares, rank, s = scipy.linalg.lstsq(
+            a, columns, cond=options.cond, check_finite=False, lapack_driver=driver
+        )
+    except scipy.linalg.LinAlgError as error:
+        raise LinAlgError(str(error)) from None
+    rank = int(rank)
+    if m <= n or driver == "gelsy" or rank < n or not np.size(squares):
+        squares = np.full(nrhs, np.nan)
+    fmt = working_format(a.dtype).name
+    report = SolveReport(
+        Status.DIRECT,
+        rungs=(*walked, RungOutcome(fmt, driver, f"rank {rank}")),
+        precision=fmt,
+        backward_error=None, componentwise_error=None,
+        rcond=None if s is None else float(s[-1] / s[0]) if s[0] > 0 else 0.0,
+        seconds={"solve": time.perf_counter() - start},
+        workspace_bytes=a.nbytes + b.nbytes,
+    )  # fmt: skip
+    return Answer(x[:, :nrhs], squares[:nrhs], rank, s, report)
+
+
+def _of_bad_data(a: Array, b: Array) -> Answer:
+    warnings.warn("a or b holds NaN or infinity: so does x", LinAlgWarning, stacklevel=4)
+    m, n = a.shape
+    nan = np.full((n, b.shape[1]), np.nan, a.dtype)
+    s = np.full(min(m, n), np.nan, real_dtype(a.dtype))
+    report = SolveReport(Status.STAGNATED, precision=working_format(a.dtype).name,
+                         backward_error=np.full(b.shape[1], np.nan))  # fmt: skip
+    return Answer(nan, np.full(b.shape[1], np.nan), 0, s, report)
+
+
+def _complain(options: Options, message: str) -> None:
+    if not options.fallback:
+        raise LinAlgError(message)
+    warnings.warn(f"{message}; another way was used", LinAlgWarning, stacklevel=4)
+
+
+def of_vector(report: SolveReport) -> SolveReport:
+    """The report of one right-hand side, with floats in place of arrays of one."""
+
+    def plain(value: Any) -> Any:
+        return float(value[0]) if isinstance(value, np.ndarray) and value.size == 1 else value
+
+    return replace(
+        report,
+        backward_error=plain(report.backward_error),
+        forward_error_bound=plain(report.forward_error_bound),
+    )

@@ -1,0 +1,310 @@
+"""QR factorization, a drop-in for `scipy.linalg.qr`, and factors kept for least squares."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import LinAlgError, LinAlgWarning
+from ..factor.tsqr import cholesky_qr
+from ..ops.dispatch import ops_for
+from ..precision import Format, working_format
+from ..report import RungOutcome, SolveReport, Status
+from . import validate
+from .least_squares import Options, of_vector, prepared, rungs_for, solve_one
+
+__all__ = ["QR", "qr"]
+
+Array = NDArray[Any]
+
+MODES = ("full", "qr", "r", "raw", "economic")
+_TALL = 2.0
+"""From this m / n on CholeskyQR costs less than Householder QR and its explicit Q,"""
+_LEAST_WORK = 1e7
+"""and from this m n^2 on its extra steps do not show (measured)."""
+
+
+def qr(
+    a: ArrayLike,
+    overwrite_a: bool = False,
+    lwork: int | None = None,
+    mode: str = "full",
+    pivoting: bool = False,
+    check_finite: bool = True,
+    *,
+    precision: str | Format = "auto",
+    full_output: bool = False,
+) -> tuple[Any, ...]:
+    """A = Q R, Q orthonormal to working precision.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, n)
+    overwrite_a : bool, optional
+        `a` may be overwritten.
+    lwork : int, optional
+        Accepted for SciPy's sake, and not used.
+    mode : {"full", "economic", "r", "raw"}, optional
+    pivoting : bool, optional
+        Interchange columns so that the diagonal of R does not increase: A[:, P] = Q R.
+    check_finite : bool, optional
+        Raise ValueError for NaN and infinity.
+    precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}, optional
+        Pin the format of the first R. It matters only for mode "economic" without pivoting and m
+        >= n; elsewhere working precision is used, with a warning if another one is pinned.
+    full_output : bool, optional
+        Append a `SolveReport`.
+
+    Returns
+    -------
+    tuple
+        What `scipy.linalg.qr` returns: ``(Q, R)``; ``(R,)`` for mode "r"; ``((qr, tau), R)`` for
+        "raw"; P appended if `pivoting`; and the report if `full_output`. With K = min(m, n) and
+        mode "economic", Q is (..., m, K) and R is (..., K, n). R has the signs of LAPACK's
+        Householder QR.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or precision, fewer than two dimensions, NaN or infinity.
+
+    Warns
+    -----
+    LinAlgWarning
+        If the pinned precision could not deliver and Householder QR in working precision was used.
+
+    Notes
+    -----
+    For mode "economic" of a matrix with m >= 2 n and enough columns, Q is found by CholeskyQR in
+    working precision: R_0 from the Gram matrix, Q = A R_0^-1, repeated until the estimated
+    ||I - Q^H Q||_F is below 30 sqrt(n) u: once for kappa(A) up to about 10, twice beyond. Where a
+    precision is pinned, R_0 comes from Householder QR in it. From kappa(A) about 1e7 on, and
+    wherever CholeskyQR has nothing to gain, it is SciPy's Householder QR.
+
+    In the report, `backward_error` estimates ||A - Q R||_F / ||A||_F, `forward_error_bound`
+    estimates ||I - Q^H Q||_F, and `rcond` is that of R in the 1-norm; all are None for
+    Householder QR, which is stable without being tested.
+
+    m n^2 flops for each Gram matrix and as many for each pass, 2/3 n^3 for the signs of R;
+    Householder QR with explicit Q takes 4 m n^2 - 4/3 n^3. Workspace: 3 n^2 numbers beyond Q, R.
+
+    References
+    ----------
+    Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Electron. Trans. Numer. Anal. 44 (2015) 306.
+    Ballard et al., IPDPS 2014, section 4.2 (signs). Zhang, Baharlouei and Wu, HPDC 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg.dense.qr import qr
+    >>> a = np.array([[3.0, 1.0], [4.0, 2.0]])
+    >>> q, r = qr(a)
+    >>> print(np.round(q @ r, 12))
+    [[3. 1.]
+     [4. 2.]]
+    """
+    if mode not in MODES:
+        raise ValueError(f"Mode argument should be one of {list(MODES)}")
+    a1 = validate.as_array(a, "a")
+    if check_finite:
+        validate.check_finite(a1)
+    if a1.ndim < 2:
+        raise ValueError("Expected at least a 2-D array")
+    m, n = a1.shape[-2:]
+    if lwork not in (None, -1) and lwork <= m:  # type: ignore[operator]
+        raise ValueError(f"lwork should be None, -1 or > M, got {lwork}")
+    dtype = validate.common_dtype(a1)
+    pinned = validate.precision_option(precision, dtype)
+    low = pinned is not None and pinned != working_format(dtype)
+    fits = mode == "economic" and not pivoting and m >= n > 0
+    if low and not fits:
+        _warn(f"precision={pinned} applies to mode='economic' without pivoting and m >= n only")
+    profitable = m >= _TALL * n and m * n * n >= _LEAST_WORK and pinned is None
+    a2 = validate.to_dtype(a1, dtype)
+    if not (fits and (low or profitable)):
+        out, report = _by_scipy(a2, mode, pivoting, overwrite_a or a2 is not a1)
+        return (*out, report) if full_output else out
+    found = [_economic(a2[i], pinned) for i in validate.batch_indices(a2.shape[:-2])]
+    if a2.ndim == 2:
+        q, r, report = found[0]
+    else:
+        q = _stacked([f[0] for f in found], a2.shape[:-2], (m, n), dtype)
+        r = _stacked([f[1] for f in found], a2.shape[:-2], (n, n), dtype)
+        reports = [f[2] for f in found]
+        report = SolveReport.combine(reports, a2.shape[:-2]) if reports else None
+    return (q, r, report or SolveReport(Status.DIRECT)) if full_output else (q, r)
+
+
+def _stacked(
+    parts: list[Array], batch: tuple[int, ...], core: tuple[int, int], dtype: np.dtype[Any]
+) -> Array:
+    return np.stack(parts).reshape(*batch, *core) if parts else np.empty((*batch, *core), dtype)
+
+
+def _by_scipy(
+    a: Array, mode: str, pivoting: bool, overwrite: bool, walked: tuple[RungOutcome, ...] = ()
+) -> tuple[tuple[Any, ...], SolveReport]:
+    """SciPy's Householder QR; a batch member by member, as SciPy before 1.17 takes no batch."""
+    start = time.perf_counter()
+    fmt = working_format(a.dtype).name
+
+    def one(x: Array) -> tuple[Any, ...]:
+        out = scipy.linalg.qr(
+            x, overwrite_a=overwrite, mode=mode, pivoting=pivoting, check_finite=False
+        )
+        return out if isinstance(out, tuple) else (out,)
+
+    if a.ndim == 2:
+        result = one(a)
+    else:
+        batch = a.shape[:-2]
+        parts = [one(a[i]) for i in validate.batch_indices(batch)]
+        shapes = parts or [one(np.zeros(a.shape[-2:], a.dtype))]
+        result = _stacked_tuples(parts, shapes[0], batch)
+    seconds = {"factor": time.perf_counter() - start}
+    report = SolveReport(
+        Status.DIRECT, (*walked, RungOutcome(fmt, "geqrf", "direct")), fmt,
+        backward_error=None, componentwise_error=None, seconds=seconds,
+    )  # fmt: skip
+    return result, report
+
+
+def _stacked_tuples(
+    parts: list[tuple[Any, ...]], like: tuple[Any, ...], batch: tuple[int, ...]
+) -> tuple[Any, ...]:
+    """Tuples of arrays (and of tuples of arrays), stacked element by element."""
+    out: list[Any] = []
+    for k, sample in enumerate(like):
+        members = [p[k] for p in parts]
+        if isinstance(sample, tuple):
+            out.append(_stacked_tuples(members, sample, batch))
+        elif members:
+            out.append(np.stack(members).reshape(*batch, *sample.shape))
+        else:
+            out.append(np.empty((*batch, *sample.shape), sample.dtype))
+    return tuple(out)
+
+
+def _economic(a: Array, pinned: Format | None) -> tuple[Array, Array, SolveReport]:
+    """Q (m, n) and R (n, n) by CholeskyQR, or by SciPy where that fails."""
+    start = time.perf_counter()
+    working = working_format(a.dtype)
+    copy, exponent = prepared(a, copy=True)
+    ops = ops_for(copy)
+    fmt = pinned or working
+    method = "gram" if pinned is None else "qr"
+    if np.isfinite(exponent):
+        found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
+        outcome = found.outcome
+    else:
+        outcome = "not finite"
+    if outcome or found.q is None:
+        if pinned is not None:
+            _warn(f"precision={pinned} could not deliver ({outcome}): Householder QR was used")
+        walked = (RungOutcome(fmt.name, method, outcome),)
+        (q, r), report = _by_scipy(a, "economic", False, False, walked)
+        return q, r, report
+    factored = time.perf_counter() - start
+    z = np.random.default_rng(a.shape[1]).standard_normal((a.shape[1], 4)).astype(a.dtype)
+    z = np.asfortranarray(z)
+    # A Z - Q (R Z)
+    image, rz = np.zeros((a.shape[0], 4), a.dtype, order="F"), np.zeros_like(z)
+    scaled, _ = prepared(a, copy=False)
+    ops.gemm(1.0, found.r, z, 0.0, rz)
+    ops.gemm(1.0, scaled, z, 0.0, image)
+    size = float(np.linalg.norm(image))
+    ops.gemm(-1.0, found.q, rz, 1.0, image)
+    error = float(np.linalg.norm(image)) / size if size else 0.0
+    rcond = ops.trcon(np.asfortranarray(found.r), lower=False)
+    report = SolveReport(
+        status=Status.CONVERGED,
+        rungs=(RungOutcome(fmt.name, f"{method} + CholeskyQR", f"{found.passes} passes"),),
+        precision=fmt.name,
+        iterations=found.passes,
+        backward_error=error,
+        componentwise_error=None,
+        forward_error_bound=found.orthogonality,
+        rcond=rcond,
+        overflows=found.counters.overflows,
+        underflows=found.counters.underflows,
+        seconds={"factor": factored, "total": time.perf_counter() - start},
+        workspace_bytes=found.workspace_bytes,
+    )
+    r = found.r if exponent == 0 else np.ldexp(found.r.view(found.r.real.dtype), exponent).view(a.dtype)
+    return found.q, r, report
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, LinAlgWarning, stacklevel=3)
+
+
+class QR:
+    """R of A = Q R, kept to solve min ||b - A x|| for any number of b to working precision.
+
+    Parameters
+    ----------
+    a : array_like, shape (m, n)
+        Kept by reference: it is read again by every solve.
+    precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}, optional
+        Pin the format that A is factored in.
+    check_finite : bool, optional
+
+    Attributes
+    ----------
+    precision : str
+        Format of the factors that solves start from.
+    report : SolveReport
+        Of the factorization.
+    shape : tuple of int
+
+    Notes
+    -----
+    `solve` does what `lstsq` does after the factorization, and takes the same care: where the
+    factors are not good enough for a right-hand side, the next rung is factored then, and kept.
+    Where the rank is in doubt or m < n, each solve is SciPy's `lstsq`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg.dense.qr import QR
+    >>> factors = QR(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]))
+    >>> print(np.round(factors.solve([1.0, 2.0, 3.0]), 12))
+    [1. 1.]
+    """
+
+    def __init__(
+        self, a: ArrayLike, precision: str | Format = "auto", check_finite: bool = True
+    ) -> None:
+        array = validate.as_array(a, "a")
+        if array.ndim != 2:
+            raise ValueError(f"Expected a matrix, got {array.shape=}")
+        if check_finite:
+            validate.check_finite(array)
+        dtype = validate.common_dtype(array)
+        self._a = validate.to_dtype(array, dtype)
+        self._options = Options(
+            float(np.finfo(dtype).eps), None, validate.precision_option(precision, dtype),
+            "auto", None, True,
+        )  # fmt: skip
+        self._factors: dict[Any, Any] = {}
+        self.shape: tuple[int, int] = array.shape
+        started = time.perf_counter()
+        # the first right-hand side is zero: it has the factors made and nothing refined
+        probe = np.zeros((array.shape[0], 1), dtype)
+        self.report = replace(of_vector(self._solve(probe, None).report), rcond=self.rcond())
+        self.report = replace(
+            self.report, seconds={"factor": time.perf_counter() - started}
+        )
+
+    @property
+    def precision(self) -> str:
+        """Format of the factors that solves start from."""
+        return self.report.precision
