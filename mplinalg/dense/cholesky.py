@@ -40,6 +40,7 @@ class Cholesky(Factored):
 
     def __init__(self, a: Any, lower: bool, precision: Format | None, check_finite: bool) -> None:
         super().__init__(a)
+        a = self._a
         self.lower = bool(lower)
         self._precision = precision
         self._check_finite = check_finite

@@ -43,7 +43,7 @@ class Member:
         self.first = precision or (FP32 if pays else working)
         self.precision = precision
         self.matrix = Matrix(ops, a, structure, triangle, self.first, check_finite=check_finite)
-        self.is_shared = np.may_share_memory(self.matrix.a, a)
+        self._given = None if self.matrix.a is a else (a, structure, triangle)
         self._probe, self._size = self._fingerprint()
         probe = self._probe
         if self.matrix.outer is not None:
@@ -67,15 +67,28 @@ class Member:
 
     def check_unchanged(self) -> None:
         """Raise LinAlgError if the matrix is not the one that was factored."""
-        if not self.is_shared:
-            return
-        now, _ = self._fingerprint()
-        u = self.matrix.ops.xp.finfo(self.matrix.a.dtype).eps / 2
-        if not bool((abs(now - self._probe) <= u * self._size).all()):
+        if not self._is_unchanged():
             raise LinAlgError(
                 "the matrix was modified after it was factored; the factors keep a reference to "
                 "it, not a copy: factor it again, or factor a copy"
             )
+
+    def _is_unchanged(self) -> bool:
+        xp = self.matrix.ops.xp
+        if self._given is None:
+            now, _ = self._fingerprint()
+            u = xp.finfo(self.matrix.a.dtype).eps / 2
+            return bool((abs(now - self._probe) <= u * self._size).all())
+        # solved from a scaled copy: scale again
+        again = Matrix(self.matrix.ops, *self._given, working_format(self.matrix.a.dtype),
+                       check_finite=False)  # fmt: skip
+        if again.outer is None or self.matrix.outer is None:
+            return False
+        return (
+            xp.array_equal(again.a, self.matrix.a)
+            and xp.array_equal(again.outer.rows, self.matrix.outer.rows)
+            and xp.array_equal(again.outer.cols, self.matrix.outer.cols)
+        )
 
     def solve(self, b: Array, trans: str, refine: str | None, tol: float | None) -> Outcome:
         """x and its report, starting from the factors there are."""
@@ -99,7 +112,7 @@ class Factored:
     _tuple: tuple[Any, ...] | None
 
     def __init__(self, a: Array) -> None:
-        self._a = a
+        self._a = a = _with_unit_strides(a)
         self._tuple = None
         self._wide: Factored | None = None
         self._info = None
@@ -112,7 +125,7 @@ class Factored:
         failures = []
         for index in np.ndindex(batch) if a.size else ():
             try:
-                self._members[index] = make(validate.to_lapack_layout(a[index]))
+                self._members[index] = make(a[index] if index else a)
             except LinAlgError as error:
                 failures.append((index, str(error)))
         return failures
@@ -145,7 +158,9 @@ class Factored:
             return SolveReport(Status.DIRECT, precision=working_format(self.dtype).name)
         if self._members.ndim == 0:
             return reports[0]
-        return SolveReport.combine(reports, self._members.shape)
+        # members that failed have no report
+        shape = self._members.shape if len(reports) == self._members.size else (len(reports),)
+        return SolveReport.combine(reports, shape)
 
     def rcond(self) -> Any:
         """Estimated reciprocal condition number, 1-norm.
@@ -213,6 +228,7 @@ class Factored:
     def _widened(self, dtype: np.dtype[Any]) -> Factored:
         """Factors in double precision of a single-precision matrix, for a wider b."""
         kind = np.complex128 if self.dtype.kind == "c" else np.float64
+        self._check_unchanged()
         with self._lock:
             if self._wide is None:
                 self._wide = self._factor_again(self._a.astype(kind))
@@ -226,11 +242,14 @@ class Factored:
     def _as_tuple(self) -> tuple[Any, ...]:
         with self._lock:
             if self._tuple is None:
-                for member in self._members.flat:
-                    if member is not None:
-                        member.check_unchanged()
+                self._check_unchanged()
                 self._tuple = self._unpack()
             return self._tuple
+
+    def _check_unchanged(self) -> None:
+        for member in self._members.flat:
+            if member is not None:
+                member.check_unchanged()
 
     def __iter__(self) -> Any:
         return iter(self._as_tuple())
@@ -249,6 +268,14 @@ class Factored:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+
+
+def _with_unit_strides(a: Array) -> Array:
+    """`a`, or a copy if its matrices are not in a layout that LAPACK reads."""
+    if a.size == 0:
+        return a
+    first = a[(0,) * (a.ndim - 2)]
+    return a if validate.to_lapack_layout(first) is first else np.ascontiguousarray(a)
 
 
 def _solve_member(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import LinAlgError, LinAlgWarning
 from ..factor.qr import scaled_columns, unit_columns
 from ..ops.dispatch import ops_for
+from ..ops.protocol import Ops
 from ..precision import FP32, Format, real_dtype, working_format
 from ..refine.ladder import Rung
 from ..refine.least_squares import Factored, walk
@@ -24,6 +25,7 @@ from . import validate
 
 Array = NDArray[Any]
 
+METHODS = ("auto", "classical", "lsqr", "gmres", None)
 _LEAST_WORK = 5e6
 """From this m n^2 on, for n >= 64, R and a few refinement steps cost less than gelsd."""
 _TALL = 1.5
@@ -120,6 +122,12 @@ def rungs_for(
     return (*first, *above) if options.fallback else tuple(first)
 
 
+def scale_exponent(ops: Ops, a: Array) -> int:
+    """0, or e such that A 2^-e has its largest entry near 1 where squares might leave the range."""
+    exponent = math.frexp(ops.amax(a))[1]
+    return 0 if abs(exponent) <= _SAFE_EXPONENT[working_format(a.dtype).name] else exponent
+
+
 def _refined(
     a: Array,
     b: Array,
@@ -132,10 +140,8 @@ def _refined(
     working = working_format(a.dtype)
     a1 = validate.to_lapack_layout(a)
     ops = ops_for(a1)
-    exponent = math.frexp(ops.amax(a1))[1]
-    if abs(exponent) <= _SAFE_EXPONENT[working.name]:
-        exponent = 0
-    scaled = a1 if exponent == 0 else scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
+    exponent = scale_exponent(ops, a1)
+    scaled = scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
     b1, b_exponents = unit_columns(np, b)
     b1 = np.array(b1, order="F")
     found = walk(

@@ -13,13 +13,12 @@ from ..errors import LinAlgError
 from ..precision import Format, real_dtype
 from ..report import SolveReport, Status
 from . import validate
-from .least_squares import Answer, Options, is_small, of_vector, solve_one
+from .least_squares import METHODS, Answer, Options, is_small, of_vector, solve_one
 
 __all__ = ["LstsqResult", "lstsq"]
 
 Array = NDArray[Any]
 
-METHODS = ("auto", "classical", "lsqr", "gmres", None)
 DRIVERS = ("gelsd", "gelsy", "gelss")
 
 

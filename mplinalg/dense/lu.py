@@ -41,6 +41,7 @@ class LU(Factored):
 
     def __init__(self, a: Any, precision: Format | None, check_finite: bool) -> None:
         super().__init__(a)
+        a = self._a
         self._precision = precision
         self._check_finite = check_finite
         if a.shape[-1] != a.shape[-2]:
@@ -79,8 +80,8 @@ class LU(Factored):
 
     def _unpack(self) -> tuple[Any, ...]:
         with warnings.catch_warnings():
-            # lu_factor has warned of a singular matrix already
-            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+            if self.shape[-1] == self.shape[-2]:  # lu_factor has warned already
+                warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
             return tuple(_scipy_lu_factor(self._a))
 
     def __repr__(self) -> str:

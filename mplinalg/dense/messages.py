@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 OVERFLOW = "The solution overflows the range of its dtype; the result holds infinities."
+UNDERFLOW = "The solution underflows the range of its dtype; the result may not be accurate."
 
 
 def singular(pivot: int, n: int) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,22 +11,26 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import LinAlgError, LinAlgWarning
+from ..errors import LinAlgWarning
+from ..factor.qr import scaled_columns
 from ..factor.tsqr import cholesky_qr
 from ..ops.dispatch import ops_for
+from ..ops.protocol import Ops
 from ..precision import Format, working_format
+from ..refine.ladder import Rung
+from ..refine.least_squares import Factored
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
-from .least_squares import Options, of_vector, prepared, rungs_for, solve_one
+from .least_squares import METHODS, Answer, Options, of_vector, scale_exponent, solve_one
 
 __all__ = ["QR", "qr"]
 
 Array = NDArray[Any]
 
 MODES = ("full", "qr", "r", "raw", "economic")
-_TALL = 2.0
+_TALL = 3.0
 """From this m / n on CholeskyQR costs less than Householder QR and its explicit Q,"""
-_LEAST_WORK = 1e7
+_LEAST_WORK = 1e8
 """and from this m n^2 on its extra steps do not show (measured)."""
 
 
@@ -83,7 +85,7 @@ def qr(
 
     Notes
     -----
-    For mode "economic" of a matrix with m >= 2 n and enough columns, Q is found by CholeskyQR in
+    For mode "economic" of a matrix with m >= 3 n and enough columns, Q is found by CholeskyQR in
     working precision: R_0 from the Gram matrix, Q = A R_0^-1, repeated until the estimated
     ||I - Q^H Q||_F is below 30 sqrt(n) u: once for kappa(A) up to about 10, twice beyond. Where a
     precision is pinned, R_0 comes from Householder QR in it. From kappa(A) about 1e7 on, and
@@ -119,7 +121,7 @@ def qr(
     if a1.ndim < 2:
         raise ValueError("Expected at least a 2-D array")
     m, n = a1.shape[-2:]
-    if lwork not in (None, -1) and lwork <= m:  # type: ignore[operator]
+    if lwork not in (None, -1) and lwork <= m:
         raise ValueError(f"lwork should be None, -1 or > M, got {lwork}")
     dtype = validate.common_dtype(a1)
     pinned = validate.precision_option(precision, dtype)
@@ -132,15 +134,17 @@ def qr(
     if not (fits and (low or profitable)):
         out, report = _by_scipy(a2, mode, pivoting, overwrite_a or a2 is not a1)
         return (*out, report) if full_output else out
-    found = [_economic(a2[i], pinned) for i in validate.batch_indices(a2.shape[:-2])]
+    found = [_economic(a2[i], pinned, full_output) for i in validate.batch_indices(a2.shape[:-2])]
     if a2.ndim == 2:
         q, r, report = found[0]
     else:
         q = _stacked([f[0] for f in found], a2.shape[:-2], (m, n), dtype)
         r = _stacked([f[1] for f in found], a2.shape[:-2], (n, n), dtype)
         reports = [f[2] for f in found]
-        report = SolveReport.combine(reports, a2.shape[:-2]) if reports else None
-    return (q, r, report or SolveReport(Status.DIRECT)) if full_output else (q, r)
+        report = SolveReport(Status.DIRECT)
+        if reports:
+            report = SolveReport.combine(reports, a2.shape[:-2])
+    return (q, r, report) if full_output else (q, r)
 
 
 def _stacked(
@@ -193,19 +197,19 @@ def _stacked_tuples(
     return tuple(out)
 
 
-def _economic(a: Array, pinned: Format | None) -> tuple[Array, Array, SolveReport]:
+def _economic(a: Array, pinned: Format | None, tested: bool) -> tuple[Array, Array, SolveReport]:
     """Q (m, n) and R (n, n) by CholeskyQR, or by SciPy where that fails."""
     start = time.perf_counter()
     working = working_format(a.dtype)
-    copy, exponent = prepared(a, copy=True)
-    ops = ops_for(copy)
+    a1 = validate.to_lapack_layout(a)
+    ops = ops_for(a1)
+    exponent = scale_exponent(ops, a1)
+    scaled = scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
+    copy = np.array(scaled, order="K")
     fmt = pinned or working
     method = "gram" if pinned is None else "qr"
-    if np.isfinite(exponent):
-        found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
-        outcome = found.outcome
-    else:
-        outcome = "not finite"
+    found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
+    outcome = found.outcome
     if outcome or found.q is None:
         if pinned is not None:
             _warn(f"precision={pinned} could not deliver ({outcome}): Householder QR was used")
@@ -213,17 +217,9 @@ def _economic(a: Array, pinned: Format | None) -> tuple[Array, Array, SolveRepor
         (q, r), report = _by_scipy(a, "economic", False, False, walked)
         return q, r, report
     factored = time.perf_counter() - start
-    z = np.random.default_rng(a.shape[1]).standard_normal((a.shape[1], 4)).astype(a.dtype)
-    z = np.asfortranarray(z)
-    # A Z - Q (R Z)
-    image, rz = np.zeros((a.shape[0], 4), a.dtype, order="F"), np.zeros_like(z)
-    scaled, _ = prepared(a, copy=False)
-    ops.gemm(1.0, found.r, z, 0.0, rz)
-    ops.gemm(1.0, scaled, z, 0.0, image)
-    size = float(np.linalg.norm(image))
-    ops.gemm(-1.0, found.q, rz, 1.0, image)
-    error = float(np.linalg.norm(image)) / size if size else 0.0
-    rcond = ops.trcon(np.asfortranarray(found.r), lower=False)
+    error, rcond = (None, None)
+    if tested:
+        error, rcond = _quality(ops, scaled, found.q, found.r)
     report = SolveReport(
         status=Status.CONVERGED,
         rungs=(RungOutcome(fmt.name, f"{method} + CholeskyQR", f"{found.passes} passes"),),
@@ -238,8 +234,21 @@ def _economic(a: Array, pinned: Format | None) -> tuple[Array, Array, SolveRepor
         seconds={"factor": factored, "total": time.perf_counter() - start},
         workspace_bytes=found.workspace_bytes,
     )
-    r = found.r if exponent == 0 else np.ldexp(found.r.view(found.r.real.dtype), exponent).view(a.dtype)
-    return found.q, r, report
+    return found.q, scaled_columns(np, found.r, np.full(a.shape[1], exponent)), report
+
+
+def _quality(ops: Ops, a: Array, q: Array, r: Array) -> tuple[float, float]:
+    """Estimates of ||A - Q R||_F / ||A||_F, from a few random columns, and of rcond(R)."""
+    n = r.shape[0]
+    z = np.asfortranarray(np.random.default_rng(n).standard_normal((n, 4)).astype(a.dtype))
+    image, rz = np.zeros((a.shape[0], 4), a.dtype, order="F"), np.zeros_like(z)
+    ops.gemm(1.0, r, z, 0.0, rz)
+    ops.gemm(1.0, a, z, 0.0, image)
+    size = float(np.linalg.norm(image))
+    # A Z - Q (R Z)
+    ops.gemm(-1.0, q, rz, 1.0, image)
+    error = float(np.linalg.norm(image)) / size if size else 0.0
+    return error, ops.trcon(np.asfortranarray(r), lower=False)
 
 
 def _warn(message: str) -> None:
@@ -294,17 +303,66 @@ class QR:
             float(np.finfo(dtype).eps), None, validate.precision_option(precision, dtype),
             "auto", None, True,
         )  # fmt: skip
-        self._factors: dict[Any, Any] = {}
+        self._factors: dict[Rung, Factored] = {}
         self.shape: tuple[int, int] = array.shape
-        started = time.perf_counter()
-        # the first right-hand side is zero: it has the factors made and nothing refined
-        probe = np.zeros((array.shape[0], 1), dtype)
-        self.report = replace(of_vector(self._solve(probe, None).report), rcond=self.rcond())
-        self.report = replace(
-            self.report, seconds={"factor": time.perf_counter() - started}
-        )
+        # a zero right-hand side has the factors made, and nothing refined
+        self.report = of_vector(self._answer(np.zeros((array.shape[0], 1), dtype)).report)
 
     @property
     def precision(self) -> str:
         """Format of the factors that solves start from."""
         return self.report.precision
+
+    def rcond(self) -> float:
+        """Estimated reciprocal 2-norm condition number of A; exact where SciPy solves."""
+        return float(self.report.rcond or 0.0)
+
+    def solve(
+        self, b: ArrayLike, *, refine: str | None = "auto", tol: float | None = None,
+        full_output: bool = False,
+    ) -> Any:  # fmt: skip
+        """min ||b - A x|| to working precision.
+
+        Parameters
+        ----------
+        b : array_like, shape (m,) or (m, nrhs)
+            Its dtype may not be wider than that of A's factorization.
+        refine : {"auto", "classical", "lsqr", None}, optional
+        tol : float, optional
+        full_output : bool, optional
+            As for `lstsq`.
+
+        Returns
+        -------
+        x : ndarray, shape (n,) or (n, nrhs)
+            Or ``(x, report)`` with `full_output`.
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not fit, NaN or infinity; if b is complex and A is real.
+
+        Warns
+        -----
+        LinAlgWarning
+            If what was pinned could not deliver.
+        """
+        validate.choice("refine", refine, METHODS)
+        validate.tolerance(tol)
+        b1 = np.atleast_1d(validate.as_array(b, "b"))
+        if b1.ndim > 2 or b1.shape[0] != self.shape[0]:
+            raise ValueError(f"b of shape {b1.shape} does not fit A of shape {self.shape}")
+        if b1.dtype.kind == "c" and self._a.dtype.kind != "c":
+            raise ValueError("b is complex and A is real; make QR of a complex copy of A")
+        validate.check_finite(b1)
+        columns = validate.to_dtype(b1, self._a.dtype).reshape(self.shape[0], -1)
+        if b1.size == 0:
+            columns = np.zeros((*b1.shape, 1)[:2], self._a.dtype)
+        answer = self._answer(columns, refine="lsqr" if refine == "gmres" else refine, tol=tol)
+        x = answer.x[:, 0] if b1.ndim == 1 else answer.x
+        if not full_output:
+            return x
+        return x, (of_vector(answer.report) if b1.ndim == 1 else answer.report)
+
+    def _answer(self, b: Array, **options: Any) -> Answer:
+        return solve_one(self._a, b, replace(self._options, **options), True, True, self._factors)

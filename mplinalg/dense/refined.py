@@ -16,13 +16,13 @@ from ..factor.condest import inverse_norm1
 from ..ops import rates
 from ..ops.protocol import Array
 from ..precision import FP32, FP64, Format, working_format
-from ..refine.criterion import Verdict
+from ..refine.criterion import Verdict, column_max
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
 from .matrix import CHOLESKY, LU, QR, Matrix
 
-LOW_PRECISION_FROM = 192
+LOW_PRECISION_FROM = 256
 """Order below which a lower precision saves nothing on the CPU."""
 COLUMNS_PER_ORDER = 20
 """With more than n / 20 right-hand sides their refinement costs what the factors save."""
@@ -160,8 +160,9 @@ def _verdict(
         if rcond < eps:
             return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
         return Status.STAGNATED, messages.stagnated(omega, rcond), rcond
-    if not bool(matrix.ops.xp.isfinite(x).all()):
-        return Status.STAGNATED, messages.OVERFLOW, rcond
+    lost = _out_of_range(matrix, ascent, x)
+    if lost is not None:
+        return Status.STAGNATED, lost, rcond
     if _needs_condition_check(matrix, ascent, working):
         rcond = _true_rcond(matrix, ascent.factors, system)
         if not rcond >= eps:
@@ -171,6 +172,17 @@ def _verdict(
         return Status.CONVERGED, messages.climbed(first.name, taken), rcond
     direct = first is working and ascent.rung.format is working and ascent.rung.method != QR
     return (Status.DIRECT if direct else Status.CONVERGED), None, rcond
+
+
+def _out_of_range(matrix: Matrix, ascent: Ascent, x: Array) -> str | None:
+    """The warning that is due if the size of x lies outside the range of its dtype."""
+    size, errors = column_max(matrix.ops, x), ascent.state.errors
+    over = ~np.isfinite(size)
+    under = (size < float(np.finfo(x.dtype).smallest_normal)) & (errors.x_size > 0)
+    errors.omega[over | under] = errors.berr[over | under] = np.inf
+    if over.any():
+        return messages.OVERFLOW
+    return messages.UNDERFLOW if under.any() else None
 
 
 def _needs_condition_check(matrix: Matrix, ascent: Ascent, working: Format) -> bool:

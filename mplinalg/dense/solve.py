@@ -279,11 +279,14 @@ class _System:
             validate.check_finite(a)
         if b.size and np.any(a == 0):
             raise LinAlgError(messages.singular(1, 1))
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             x = b / a
+            tiny = (abs(x) < np.finfo(x.dtype).smallest_normal) & (x * a != b)
         message = None
         if not np.isfinite(x).all():
             message = messages.OVERFLOW
+        elif tiny.any() or not np.isfinite(a).all():
+            message = messages.UNDERFLOW
         report = None
         if self.full_output:
             zero = np.zeros(x.shape[:-2] + x.shape[-1:])

@@ -222,5 +222,5 @@ def cholesky(
         info = potrf(ops, view, fmt, lower=lower, block=block, counters=counters)
         if not info or attempt == attempts - 1:
             break
-        shift *= 4.0
+        shift *= 2.0
     return CholeskyFactors(ops, view, lower, fmt, conjugated, info, scaling, shift, counters)

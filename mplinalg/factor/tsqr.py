@@ -281,8 +281,7 @@ def cholesky_qr(
     A <- A R_0^-1 leaves ||I - A^H A|| of order kappa^2 u_f for R_0 from a Gram matrix, kappa u_f
     from Householder QR, plus kappa u; each further pass, R_k^H R_k = A^H A and A <- A R_k^-1 in
     working precision, squares it down to the order of u. The distance from orthonormal is
-    estimated by A^H (A Z) - Z for a few random columns Z, whose expected square is the square of
-    the Frobenius norm. A column space is lost where R_0 is not trusted: then nothing is returned.
+    estimated by A^H (A Z) - Z for a few random columns Z. Where R_0 is not trusted, no Q is made.
 
     m n^2 flops for each Gram matrix and for each pass, and 2/3 n^3 for the signs. Workspace: 3
     n^2, m n in the dtype of `fmt` for method "qr".
@@ -293,7 +292,7 @@ def cholesky_qr(
     IPDPS 2014, section 4.2 (signs). Fukaya et al., SIAM J. Sci. Comput. 42 (2020) A477.
     """
     xp = ops.xp
-    m, n = a.shape
+    n = a.shape[1]
     bound = 30.0 * max(n, 1) ** 0.5 * unit_roundoff
     if method == "gram":
         start = gram(ops, a, fmt)
@@ -314,7 +313,7 @@ def cholesky_qr(
     rcond = Triangle.of(ops, wide).rcond
     if not rcond >= limit:
         return failed(f"rcond {rcond:.1e} is too small to trust")
-    z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)).astype(a.dtype))
+    z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)), dtype=a.dtype)
     total = wide
     for passes in range(1, max_passes + 1):
         # A <- A R_k^-1

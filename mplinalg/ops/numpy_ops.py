@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..kernels.cpu import lapack
 from ..precision import FORMATS, Format, real_dtype, working_format
-from .protocol import Conversion, Counters
+from .protocol import ColumnErrors, Conversion, Counters
 
 Array = NDArray[Any]
 
@@ -315,6 +315,15 @@ class NumpyOps:
             if d is not None:
                 self._magnitude(a, x, d, triangle)
         return r, d
+
+    def column_errors(self, x: Array, r: Array, d: Array) -> ColumnErrors:
+        from ..kernels.cpu import residual as kernels
+
+        real = real_dtype(x.dtype)
+        pair = 2 if x.dtype.kind == "c" else 1
+        errors = ColumnErrors(*np.empty((4, x.shape[1])))
+        kernels.column_errors(x.T.view(real), r.T.view(real), d.T, pair, *errors)
+        return errors
 
     @staticmethod
     def _fused_residual(a: Array, x: Array, r: Array, d: Array, triangle: str | None) -> None:

@@ -10,7 +10,10 @@ A backend is right when it passes ``tests/ops/conformance.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..precision import Format
 
@@ -37,6 +40,17 @@ class Conversion:
     row_sums: Array
     overflows: int
     underflows: int
+
+
+class ColumnErrors(NamedTuple):
+    """Per column, on the host; |re| + |im| for complex; NaN throughout where a column has one."""
+
+    x_size: NDArray[np.float64]
+    """max_i |x_i|"""
+    r_size: NDArray[np.float64]
+    d_size: NDArray[np.float64]
+    berr: NDArray[np.float64]
+    """max_i |r_i| / d_i, with 0/0 = 0"""
 
 
 class Ops(Protocol):
@@ -153,3 +167,6 @@ class Ops(Protocol):
         A is Hermitian and only that triangle is read. With `extended` the residual is
         accumulated in twice the working precision and rounded once.
         """
+
+    def column_errors(self, x: Array, r: Array, d: Array) -> ColumnErrors:
+        """Sizes and componentwise backward errors of the columns of x, r and d (F-ordered)."""

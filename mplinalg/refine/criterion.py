@@ -108,19 +108,16 @@ class Criterion:
 
     def measure(self, x: Array, r: Array, d: Array, b_size: Columns) -> Errors:
         """Backward errors of the columns of x, r = b - A x and d = |A||x| + |b|."""
-        xp = self.ops.xp
-        x_size, r_size = column_max(self.ops, x), column_max(self.ops, r)
+        seen = self.ops.column_errors(x, r, d)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            omega = _ratio(r_size, self.norm_a * x_size + b_size)
-            size = abs(r) if r.dtype.kind != "c" else abs(r.real) + abs(r.imag)
-            ratios = xp.where(size == 0, 0 * d, size / xp.where(d == 0, 1, d))
-            ratios = xp.where((d == 0) & (size > 0), xp.inf, ratios)
-            berr = np.asarray(ratios.max(axis=0).tolist()) if self.n else np.zeros(x.shape[1])
+            a_x = self.norm_a * seen.x_size
+            omega = _ratio(seen.r_size, a_x + b_size)
         # an overflowed denominator would hide any residual
-        hidden = ~np.isfinite(column_max(self.ops, d)) | ~np.isfinite(self.norm_a * x_size)
-        berr[hidden] = np.inf
-        omega[hidden] = np.inf
-        return Errors(omega, berr, x_size)
+        hidden = ~np.isfinite(seen.d_size) | ~np.isfinite(a_x)
+        if hidden.any():
+            seen.berr[hidden] = np.inf
+            omega[hidden] = np.inf
+        return Errors(omega, seen.berr, seen.x_size)
 
     def is_met(self, errors: Errors) -> NDArray[np.bool_]:
         """Columns whose omega is within its bound, every quantity finite."""
@@ -135,8 +132,7 @@ class Criterion:
 
 
 def _ratio(numerator: Columns, denominator: Columns) -> Columns:
-    """numerator / denominator with 0/0 = 0."""
-    safe = np.where(denominator == 0, 1.0, denominator)
-    ratio = np.where(numerator == 0, 0.0, numerator / safe)
-    ratio = np.where((denominator == 0) & (numerator > 0), np.inf, ratio)
-    return np.where(np.isnan(numerator) | np.isnan(denominator), np.nan, ratio)
+    """numerator / denominator with 0/0 = 0, NaN where either is."""
+    ratio = numerator / denominator
+    ratio[(numerator == 0) & (denominator == 0)] = 0.0
+    return ratio

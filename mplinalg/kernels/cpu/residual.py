@@ -10,6 +10,8 @@ Flops: 4 n^2 (real). Bytes moved: one read of A (of one triangle, if Hermitian).
 
 from __future__ import annotations
 
+import numpy as np
+
 from .jit import kernel
 
 
@@ -130,3 +132,33 @@ def complex_hermitian(lines, upper, conjugated, x, r, d):  # type: ignore[no-unt
         r[2 * i] -= re
         r[2 * i + 1] -= im
         d[i] += size
+
+
+@kernel
+def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[no-untyped-def]
+    """Largest magnitudes of the columns of x, r and d, and berr = max_i |r_i| / d_i.
+
+    Columns come as lines; `pair` = 2 for complex x and r. 0 / 0 counts as 0, and a nonzero r_i
+    over zero as infinity. NaN anywhere in a column makes its entries NaN.
+    """
+    for k in range(x.shape[0]):
+        xs, rs, ds = x[k], r[k], d[k]
+        x_top, r_top, d_top, worst = 0.0, 0.0, 0.0, 0.0
+        bad = 0
+        for i in range(ds.size):
+            xi = abs(xs[pair * i])
+            ri = abs(rs[pair * i])
+            if pair == 2:
+                xi += abs(xs[2 * i + 1])
+                ri += abs(rs[2 * i + 1])
+            di = ds[i]
+            ratio = ri / di if ri > 0 else 0.0
+            x_top = xi if xi > x_top else x_top
+            r_top = ri if ri > r_top else r_top
+            d_top = di if di > d_top else d_top
+            worst = ratio if ratio > worst else worst
+            bad += (xi != xi) | (ri != ri) | (di != di)
+        x_size[k] = np.nan if bad else x_top
+        r_size[k] = np.nan if bad else r_top
+        d_size[k] = np.nan if bad else d_top
+        berr[k] = np.nan if bad else worst
