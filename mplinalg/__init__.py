@@ -2,7 +2,9 @@
 
 from .config import show_config
 from .dense.cholesky import Cholesky, cho_factor, cho_solve
+from .dense.lstsq import LstsqResult, lstsq
 from .dense.lu import LU, lu_factor, lu_solve
+from .dense.qr import QR, qr
 from .dense.solve import solve
 from .errors import LinAlgError, LinAlgWarning
 from .report import RungOutcome, SolveReport, Status
@@ -11,16 +13,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LU",
+    "QR",
     "Cholesky",
     "LinAlgError",
     "LinAlgWarning",
+    "LstsqResult",
     "RungOutcome",
     "SolveReport",
     "Status",
     "cho_factor",
     "cho_solve",
+    "lstsq",
     "lu_factor",
     "lu_solve",
+    "qr",
     "show_config",
     "solve",
 ]

@@ -84,10 +84,11 @@ class Format:
         """`x` rounded to the format, to nearest even, with subnormals and overflow to infinity.
 
         The plain NumPy definition that faster kernels are tested against. Real and imaginary
-        parts are rounded separately. Returns a new array of dtype ``self.dtype(x.dtype)``.
+        parts are rounded separately. Returns a new array of dtype ``self.dtype(x.dtype)``;
+        double precision goes to a format below fp32 by way of fp32, as it does in a factorization.
 
-        >>> get_format("fp16").round(np.array([1 + 2.0**-11, 70000.0, 2.0**-25 * 1.5]))
-        array([1.000000e+00,          inf, 5.960464e-08], dtype=float32)
+        >>> get_format("fp16").round(np.array([1 + 2.0**-11, 70000.0, 2.0**-25 * 1.5])).tolist()
+        [1.0, inf, 5.960464477539063e-08]
         """
         with np.errstate(over="ignore", invalid="ignore"):
             y = np.array(x, dtype=self.dtype(x.dtype), order="K", copy=True)

@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import threadpoolctl
 
 # Compiling a Numba kernel takes longer than Hypothesis' default deadline; the same examples every
 # time, so that a failure seen in one run is seen in the next.
@@ -19,6 +20,12 @@ hypothesis.settings.register_profile(
     "mplinalg", deadline=None, derandomize=True, database=None, max_examples=50
 )
 hypothesis.settings.load_profile("mplinalg")
+
+# NumPy's wheels carry a BLAS of their own, in which the tests compute what they compare with. On a
+# busy machine its threads and those of SciPy's BLAS, which is what is tested, wait for each other.
+for _library in threadpoolctl.ThreadpoolController().lib_controllers:
+    if "numpy.libs" in _library.filepath:
+        _library.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,12 @@ def test_round_takes_real_and_imaginary_parts_apart(fmt):
     assert np.array_equal(y.imag, fmt.round(z.imag), equal_nan=True)
 
 
+def test_round_goes_by_way_of_single_precision():
+    """Above a midpoint by less than fp32 can tell: the tie of fp32 decides."""
+    assert rounded(FP16, 1 + 2.0**-11 + 2.0**-20) == 1 + 2.0**-10
+    assert rounded(FP16, 1 + 2.0**-11 + 2.0**-40) == 1.0
+
+
 @pytest.mark.parametrize("fmt", ALL, ids=str)
 def test_round_keeps_nan_and_infinities(fmt):
     y = fmt.round(np.array([np.nan, np.inf, -np.inf, 0.0]))

@@ -63,7 +63,7 @@ class Cholesky(Factored):
         full_output: bool = False,
     ) -> Any:
         """Solve ``a x = b``. Parameters and results as `cho_solve`."""
-        x, report, message = self._solve(b, "N", check_finite, refine, tol)
+        x, report, message = self._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
 
@@ -207,7 +207,7 @@ def cho_solve(
            [-0.25 ,  0.5  ]])
     """
     if isinstance(c_and_lower, Cholesky):
-        x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol)
+        x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
     x = scipy.linalg.cho_solve(c_and_lower, b, check_finite=check_finite)

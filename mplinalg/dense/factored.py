@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ..refine.ladder import Factors
 from ..report import SolveReport, Status
 from . import validate
 from .matrix import Matrix
-from .refined import LOW_PRECISION_FROM, Options, Outcome, solve_on_ladder
+from .refined import LOW_PRECISION_FROM, Options, Outcome, solve_on_ladder, true_rcond
 
 Array = NDArray[Any]
 
@@ -49,7 +50,7 @@ class Member:
         if self.matrix.outer is not None:
             probe = probe / self.matrix.outer.rows[:, None]
         outcome = solve_on_ladder(
-            self.matrix, probe, Options(precision=precision), first=self.first
+            self.matrix, probe, Options(precision=precision), first=self.first, detailed=False
         )
         self.factors: Factors = outcome.ascent.factors
         self.first = outcome.ascent.rung.format if outcome.ascent.converged else working
@@ -90,15 +91,31 @@ class Member:
             and xp.array_equal(again.outer.cols, self.matrix.outer.cols)
         )
 
-    def solve(self, b: Array, trans: str, refine: str | None, tol: float | None) -> Outcome:
+    @functools.cached_property
+    def rcond(self) -> float:
+        """Estimated reciprocal 1-norm condition number of the matrix as it was given."""
+        matrix = self.matrix
+        # of a Hermitian matrix both norms are the same, and one triangle may hold anything
+        norm1 = matrix.norm if matrix.triangle else matrix.ops.lange("1", matrix.a)
+        return true_rcond(matrix, self.factors, norm1)
+
+    @property
+    def report(self) -> SolveReport:
+        """That of the probe, with the condition number."""
+        return replace(self.outcome.report, rcond=self.rcond)
+
+    def solve(
+        self, b: Array, trans: str, refine: str | None, tol: float | None, detailed: bool
+    ) -> Outcome:
         """x and its report, starting from the factors there are."""
         self.check_unchanged()
         options = Options(precision=self.precision and self.first, refine=refine, tol=tol)
         matrix = copy.copy(self.matrix)  # a climb changes it, and others may be solving too
         matrix.seconds = dict.fromkeys(matrix.seconds, 0.0)
         return solve_on_ladder(
-            matrix, b, options, first=self.first, trans=trans, factors=self.factors
-        )
+            matrix, b, options, first=self.first, trans=trans, factors=self.factors,
+            detailed=detailed,
+        )  # fmt: skip
 
 
 class Factored:
@@ -153,7 +170,7 @@ class Factored:
     @property
     def report(self) -> SolveReport:
         """How the factors came about and how well they solve a probe system."""
-        reports = [m.outcome.report for m in self._members.flat if m is not None]
+        reports = [m.report for m in self._members.flat if m is not None]
         if not reports:
             return SolveReport(Status.DIRECT, precision=working_format(self.dtype).name)
         if self._members.ndim == 0:
@@ -173,7 +190,7 @@ class Factored:
             return 0.0
         if self._a.size == 0:
             return np.ones(self._members.shape) if self._members.ndim else 1.0
-        values = [m.outcome.report.rcond for m in self._members.flat]
+        values = [m.rcond for m in self._members.flat]
         if self._members.ndim == 0:
             return float(values[0])
         return np.reshape(np.array(values, dtype=float), self._members.shape)
@@ -181,8 +198,9 @@ class Factored:
     # -- solving --------------------------------------------------------------------------------
 
     def _solve(
-        self, b: Any, trans: str, check_finite: bool, refine: str | None, tol: float | None
-    ) -> tuple[Array, SolveReport, str | None]:
+        self, b: Any, trans: str, check_finite: bool, refine: str | None, tol: float | None,
+        detailed: bool,
+    ) -> tuple[Array, SolveReport, str | None]:  # fmt: skip
         validate.choice("refine", refine, validate.METHODS)
         validate.tolerance(tol)
         if self._info is not None:
@@ -200,7 +218,7 @@ class Factored:
             )
         dtype = np.result_type(self.dtype, validate.common_dtype(b))
         if np.finfo(dtype).bits > np.finfo(self.dtype).bits:
-            return self._widened(dtype)._solve(b, trans, False, refine, tol)
+            return self._widened(dtype)._solve(b, trans, False, refine, tol, detailed)
         b = validate.to_dtype(b, dtype)
         columns = b[:, None] if vector else b
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
@@ -213,7 +231,7 @@ class Factored:
         reports, messages = [], []
         for index in np.ndindex(whole):
             x[index], report, message = _solve_member(
-                members[index], columns[index], dtype, trans, refine, tol
+                members[index], columns[index], dtype, trans, refine, tol, detailed
             )
             reports.append(report)
             if message:
@@ -280,15 +298,15 @@ def _with_unit_strides(a: Array) -> Array:
 
 def _solve_member(
     member: Member, b: Array, dtype: np.dtype[Any], trans: str, refine: str | None,
-    tol: float | None,
+    tol: float | None, detailed: bool,
 ) -> tuple[Array, SolveReport, str | None]:  # fmt: skip
     """One matrix; a complex b of a real matrix is solved as its two real parts."""
     own = member.matrix.a.dtype
     if dtype == own:
-        outcome = member.solve(np.asfortranarray(b, dtype=own), trans, refine, tol)
+        outcome = member.solve(np.asfortranarray(b, dtype=own), trans, refine, tol, detailed)
         return outcome.x, outcome.report, outcome.message
     both = np.concatenate([b.real, b.imag], axis=1)
-    outcome = member.solve(np.asfortranarray(both, dtype=own), trans, refine, tol)
+    outcome = member.solve(np.asfortranarray(both, dtype=own), trans, refine, tol, detailed)
     k = b.shape[1]
     x: Array = np.empty(b.shape, dtype)
     x.real, x.imag = outcome.x[:, :k], outcome.x[:, k:]

@@ -67,7 +67,7 @@ def solve_one(
     """min ||b - A x|| for A (m, n) and b (m, nrhs)."""
     m, n = a.shape
     if m == 0 or n == 0:
-        squares = (b * b.conj()).sum(axis=0)
+        squares = np.linalg.norm(b, axis=0) ** 2
         report = SolveReport(Status.DIRECT, precision=working_format(a.dtype).name)
         return Answer(np.zeros((n, b.shape[1]), a.dtype), squares, 0, np.empty(0), report)
     if not checked and not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -182,7 +182,7 @@ def lstsq(
     Examples
     --------
     >>> import numpy as np
-    >>> from mplinalg.dense.lstsq import lstsq
+    >>> from mplinalg import lstsq
     >>> t = np.linspace(0, 1, 5)
     >>> x, residues, rank, s = lstsq(np.stack([np.ones(5), t], axis=1), 2 + 3 * t)
     >>> print(np.round(x, 12), rank)

@@ -71,7 +71,7 @@ class LU(Factored):
 
         Parameters and results as `lu_solve`.
         """
-        x, report, message = self._solve(b, _trans(trans), check_finite, refine, tol)
+        x, report, message = self._solve(b, _trans(trans), check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
 
@@ -223,7 +223,9 @@ def lu_solve(
     array([1., 1.])
     """
     if isinstance(lu_and_piv, LU):
-        x, report, message = lu_and_piv._solve(b, _trans(trans), check_finite, refine, tol)
+        x, report, message = lu_and_piv._solve(
+            b, _trans(trans), check_finite, refine, tol, full_output
+        )
         warn(message)
         return (x, report) if full_output else x
     x = scipy.linalg.lu_solve(lu_and_piv, b, _TRANS_CODE[_trans(trans)], check_finite=check_finite)

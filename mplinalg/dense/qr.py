@@ -106,7 +106,7 @@ def qr(
     Examples
     --------
     >>> import numpy as np
-    >>> from mplinalg.dense.qr import qr
+    >>> from mplinalg import qr
     >>> a = np.array([[3.0, 1.0], [4.0, 2.0]])
     >>> q, r = qr(a)
     >>> print(np.round(q @ r, 12))
@@ -283,7 +283,7 @@ class QR:
     Examples
     --------
     >>> import numpy as np
-    >>> from mplinalg.dense.qr import QR
+    >>> from mplinalg import QR
     >>> factors = QR(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]))
     >>> print(np.round(factors.solve([1.0, 2.0, 3.0]), 12))
     [1. 1.]

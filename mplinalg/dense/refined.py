@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
 from ..factor.condest import inverse_norm1
+from ..factor.lu import LUFactors
 from ..ops import rates
 from ..ops.protocol import Array
 from ..precision import FP32, FP64, Format, working_format
-from ..refine.criterion import Verdict, column_max
+from ..refine.criterion import Verdict
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
@@ -28,6 +29,8 @@ COLUMNS_PER_ORDER = 20
 """With more than n / 20 right-hand sides their refinement costs what the factors save."""
 _EVIDENCE = 0.5
 """A correction equation that contracts by this has shown that kappa u_f is below one."""
+_PIVOT_RATIO = 2.0**24
+"""Pivots that differ by more than this are those of a matrix with graded columns."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Outcome:
     report: SolveReport
 
 
+# what overflows on a low rung is seen in its result, and the next one taken
+@np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
 def solve_on_ladder(
     matrix: Matrix, b: Array, options: Options, *, first: Format, trans: str = "N",
     factors: Factors | None = None, detailed: bool = True,
@@ -164,7 +169,7 @@ def _verdict(
     if lost is not None:
         return Status.STAGNATED, lost, rcond
     if _needs_condition_check(matrix, ascent, working):
-        rcond = _true_rcond(matrix, ascent.factors, system)
+        rcond = true_rcond(matrix, ascent.factors, system.norm1())
         if not rcond >= eps:
             return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
     if options.precision is not None and ascent.rung.format is not first:
@@ -176,7 +181,8 @@ def _verdict(
 
 def _out_of_range(matrix: Matrix, ascent: Ascent, x: Array) -> str | None:
     """The warning that is due if the size of x lies outside the range of its dtype."""
-    size, errors = column_max(matrix.ops, x), ascent.state.errors
+    parts = abs(x) if x.dtype.kind != "c" else matrix.ops.xp.maximum(abs(x.real), abs(x.imag))
+    size, errors = np.array(parts.max(axis=0).tolist()), ascent.state.errors
     over = ~np.isfinite(size)
     under = (size < float(np.finfo(x.dtype).smallest_normal)) & (errors.x_size > 0)
     errors.omega[over | under] = errors.berr[over | under] = np.inf
@@ -189,18 +195,28 @@ def _needs_condition_check(matrix: Matrix, ascent: Ascent, working: Format) -> b
     """Whether the refinement itself has not shown that A is far from singular.
 
     A column whose corrections contracted has. In working precision the answer is what SciPy
-    gives, and so is the warning; rows of very different size hide the condition of A as given.
+    gives, and so is the warning; rows or columns of very different size hide the condition of A as
+    given.
     """
-    if ascent.rung.format is working or matrix.is_graded:
+    if ascent.rung.format is working or matrix.is_graded or _has_graded_columns(ascent.factors):
         return True
     shown = (ascent.state.worst_contraction > 0) & (ascent.state.worst_contraction <= _EVIDENCE)
     return not bool(np.any(shown))
 
 
-def _true_rcond(matrix: Matrix, factors: Factors, system: LinearSystem) -> float:
-    """rcond of A as it was given, in the 1-norm."""
+def _has_graded_columns(factors: Factors) -> bool:
+    """Whether the pivots differ by more than the condition number could that was refined with."""
+    if not isinstance(factors, LUFactors):
+        return False
+    sizes = abs(factors.lu.diagonal()) if factors.scaling is None else factors.scaling.cols
+    return not bool(sizes.max() <= _PIVOT_RATIO * sizes.min())
+
+
+def true_rcond(matrix: Matrix, factors: Factors, norm1: float) -> float:
+    """rcond of A as it was given, in the 1-norm; `norm1` is that of ``matrix.a``."""
+    dtype = matrix.a.dtype
     if matrix.outer is None:
-        return factors.rcond(system.norm1(), system.b.dtype)
+        return factors.rcond(norm1, dtype)
     ops, outer = matrix.ops, matrix.outer
 
     def inverse(z: Array) -> Array:  # A^-1 = C A_s^-1 R
@@ -211,7 +227,7 @@ def _true_rcond(matrix: Matrix, factors: Factors, system: LinearSystem) -> float
         return y * outer.rows[:, None]
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        norm_inverse = inverse_norm1(ops, system.n, system.b.dtype, inverse, inverse_h)
+        norm_inverse = inverse_norm1(ops, matrix.a.shape[0], dtype, inverse, inverse_h)
         largest = (abs(matrix.a) / outer.rows[:, None]).sum(axis=0) / outer.cols
         product = float(largest.max()) * norm_inverse
     return 1.0 / product if product > 0 else 0.0
@@ -292,7 +308,7 @@ def _worst(errors: NDArray[np.float64]) -> float:
     return float(np.max(errors)) if errors.size else 0.0
 
 
-def warn(message: str | None, stacklevel: int = 3) -> None:
+def warn(message: str | None, stacklevel: int = 2) -> None:
     """Issue a LinAlgWarning, if there is something to warn of."""
     if message is not None:
         warnings.warn(message, LinAlgWarning, stacklevel=stacklevel + 1)

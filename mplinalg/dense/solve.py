@@ -338,7 +338,8 @@ class _System:
         whole = validate.to_lapack_layout(effective_matrix(a, structure, self.lower))
         whole = whole.T if self.transposed else whole
         began = time.perf_counter()
-        r, d = ops.residual(whole, np.asfortranarray(x), np.asfortranarray(b))
+        x, b = np.asfortranarray(x), np.asfortranarray(b)
+        r, d = ops.residual(whole, x, b)
         is_complex = a.dtype.kind == "c"
         criterion = Criterion(ops, a.shape[0], ops.lange("I", whole), fmt.unit_roundoff, is_complex)
         errors = criterion.measure(x, r, d, column_max(ops, b))

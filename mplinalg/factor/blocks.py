@@ -24,8 +24,8 @@ def column_scale(ops: Ops, b: Array) -> Array:
     """Powers of two s, one a column, with max_i |s_j b[i, j]| in [1/2, 1) where b_j is not 0.
 
     Columns that are zero or not finite keep the factor 1; exponents stay within 1000 (100 in
-    single precision), so that the inverse of a factor is a number too. A correction scaled in this way can be
-    converted to a narrow format without underflow, and the scale undone exactly.
+    single precision), so that the inverse of a factor is a number too. A correction scaled in this
+    way can be converted to a narrow format without underflow, and the scale undone exactly.
     """
     xp = ops.xp
     if b.size == 0:

@@ -71,6 +71,10 @@ class Refinement:
     extended : bool
         Residuals carry twice the working precision: stop by the size of the corrections, which
         then tell the forward error (Demmel et al. 2006).
+    foretold : callable, optional
+        What `correct` knows of its last call: the factor by which each column's error contracts.
+        Of the first correction of a poor x, ||d|| / ||x|| tells that only if x is from the same
+        solves as d.
     """
 
     ops: Ops
@@ -80,6 +84,7 @@ class Refinement:
     max_iter: int = 30
     is_last: bool = False
     extended: bool = False
+    foretold: Callable[[], list[float]] | None = None
 
     def init(self, x: Array, b: Array) -> State:
         """Residual and errors of the first x; finished columns are frozen at once."""
@@ -112,9 +117,11 @@ class Refinement:
         old = Errors(
             state.errors.omega[columns], state.errors.berr[columns], state.errors.x_size[columns]
         )
+        state.worst_contraction[columns] = np.fmax(state.worst_contraction[columns], contraction)
+        if self.foretold is not None and state.iterations == 1:
+            contraction = np.asarray(self.foretold())
         verdict, keep = self._judge(state, columns, old, errors, step_size, contraction)
         state.contraction[columns] = contraction
-        state.worst_contraction[columns] = np.fmax(state.worst_contraction[columns], contraction)
         state.step_size[columns] = step_size
         state.verdict[columns] = verdict
         moved = columns[keep]

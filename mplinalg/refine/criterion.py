@@ -104,6 +104,8 @@ class Criterion:
     @property
     def limiting_accuracy(self) -> float:
         """Largest berr with which refinement from a lower precision may stop."""
+        if self.tol is not None:
+            return math.inf
         return LIMITING_ACCURACY * max(math.sqrt(self.n), 1.0) * self.unit_roundoff
 
     def measure(self, x: Array, r: Array, d: Array, b_size: Columns) -> Errors:

@@ -87,6 +87,9 @@ class Gmres:
     restart, max_restarts : int
     iterations : int
         Inner iterations so far (the most that any column took), summed over calls.
+    reductions : list of float
+        ||M^-1 (r - A d)|| / ||M^-1 r|| of the columns of the last call: at most `tol`, unless
+        the restarts ran out. NaN where that is not finite.
 
     Notes
     -----
@@ -102,12 +105,14 @@ class Gmres:
     max_restarts: int = 2
     columns_at_once: int = 8
     iterations: int = 0
+    reductions: list[float] = field(default_factory=list)
 
     def __call__(self, r: Array) -> Array:
         d = self.ops.xp.zeros(r.shape, dtype=r.dtype, order="F")
         scale = column_scale(self.ops, r)
         r = r * scale
         most = 0
+        self.reductions = []
         for start in range(0, r.shape[1], self.columns_at_once):
             part = slice(start, min(start + self.columns_at_once, r.shape[1]))
             most = max(most, self._solve(self.ops.xp.asfortranarray(r[:, part]), d[:, part]))
@@ -123,6 +128,7 @@ class Gmres:
         """Cycles of GMRES for a few columns; returns inner iterations."""
         z = self.precondition(r)
         first_norms = self._norms(z)
+        reductions = [0.0 if norm == 0 else math.nan for norm in first_norms]
         goals = [self.tol * norm for norm in first_norms]
         todo = [j for j, norm in enumerate(first_norms) if norm > 0 and math.isfinite(norm)]
         steps = 0
@@ -140,12 +146,14 @@ class Gmres:
                 steps += 1
             for j, column in zip(todo, columns, strict=True):
                 d[:, j] += self._solution(column)
+                reductions[j] = column.residual_norm / first_norms[j]
             todo = [
                 j
                 for j, column in zip(todo, columns, strict=True)
                 if column.residual_norm > goals[j] and math.isfinite(column.residual_norm)
                 and column.residual_norm < 0.5 * column.start_norm
             ]  # fmt: skip
+        self.reductions += reductions
         return steps
 
     def _init(self, z: Array) -> _Column:

@@ -240,6 +240,8 @@ class Ladder:
             system.ops, system.product, lambda z: system.timed_solve(factors, z, upcast=upcast)
         )
         loop = self._loop(gmres, following is None, GMRES_MAX_ITER)
+        # GMRES that runs out of restarts costs more than the next rung, whatever it gains
+        loop.foretold = lambda: [1.0 if rho > gmres.tol else rho for rho in gmres.reductions]
         state = loop.run(system.ops.xp.array(x, order="F", copy=True), system.b)
         self._iterations += state.iterations
         self._inner += gmres.iterations

@@ -120,14 +120,13 @@ def test_conversion_counts_what_the_range_loses():
 
 
 @pytest.mark.parametrize("name", ["fp16", "fp32", "fp64"])
-@pytest.mark.parametrize("scale", [1e300, 1e-300])
+@pytest.mark.parametrize("scale", [2.0**996, 2.0**-996])
 def test_columns_of_any_size_are_factored(rng, name, scale):
     a = rng.standard_normal((60, 40))
     plain = qr(OPS, a, get_format(name), scale=True)
     scaled = qr(OPS, a * scale, get_format(name))
     assert scaled.counters.overflows == 0
-    assert np.isfinite(scaled.qr).all()
-    assert np.allclose(scaled.rcond(), plain.rcond(), rtol=0.5)
+    assert np.array_equal(scaled.qr, plain.qr)
     graded = a * np.geomspace(1e-150, 1e150, 40)
     f = qr(OPS, graded, get_format(name))
     back = f.apply_q(np.vstack([np.triu(f.qr[:40]), np.zeros((20, 40), f.qr.dtype)]))

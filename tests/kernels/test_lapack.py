@@ -217,6 +217,17 @@ def test_symm_reads_one_triangle(dtype, nrhs, lower):
     assert np.all(abs(c - expected) <= 30 * 5 * np.finfo(dtype).eps * sizes)
 
 
+@pytest.mark.parametrize("order", ["FF", "FC", "CF", "CC"])
+@pytest.mark.parametrize("trans", ["N", "T", "C"])
+def test_trsm_multiplies_by_a_complex_alpha(trans, order):
+    a, b = np.tril(draw(4, 4, dtype="complex128")) + 3 * np.eye(4), draw(4, 2, dtype="complex128")
+    op = {"N": a, "T": a.T, "C": a.conj().T}[trans]
+    x = np.array(b, order=order[1])
+    lapack.trsm("L", np.array(a, order=order[0]), x, lower=True, trans=trans, alpha=2 - 1j)
+    sizes = abs(op) @ abs(x) + abs((2 - 1j) * b)
+    assert np.all(abs(op @ x - (2 - 1j) * b) <= 30 * 4 * np.finfo(float).eps * sizes)
+
+
 def test_pivots_may_be_of_any_integer_type():
     a, b = draw(5, 5), draw(5, 2)
     lu = a.copy(order="F")

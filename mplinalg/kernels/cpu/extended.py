@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from .jit import exact_kernel
+
+_TILE = 64
 
 
 @intrinsic
@@ -42,36 +45,26 @@ def _accumulate(high, low, a, x):  # type: ignore[no-untyped-def]
 
 @exact_kernel
 def extended_along(lines, x, high, low):  # type: ignore[no-untyped-def]
-    """Real, rows of a C-like A; (high, low) holds b on entry. Four rows at a time."""
-    n = lines.shape[0]
-    for i in range(n):
-        row = lines[i]
-        # four independent chains hide the latency of the dependent additions
-        h0, l0 = high[i], low[i]
-        zero = h0 - h0
-        h1, l1, h2, l2, h3, l3 = zero, zero, zero, zero, zero, zero
-        whole = row.size - row.size % 4
-        for j in range(0, whole, 4):
-            h0, l0 = _accumulate(h0, l0, row[j], x[j])
-            h1, l1 = _accumulate(h1, l1, row[j + 1], x[j + 1])
-            h2, l2 = _accumulate(h2, l2, row[j + 2], x[j + 2])
-            h3, l3 = _accumulate(h3, l3, row[j + 3], x[j + 3])
-        for j in range(whole, row.size):
-            h0, l0 = _accumulate(h0, l0, row[j], x[j])
-        h0, e = _two_sum(h0, h1)
-        l0 += e + l1
-        h0, e = _two_sum(h0, h2)
-        l0 += e + l2
-        h0, e = _two_sum(h0, h3)
-        l0 += e + l3
-        high[i], low[i] = h0, l0
+    """Real, rows of a C-like A; (high, low) holds b on entry.
 
-
-@exact_kernel
-def _two_sum(a, b):  # type: ignore[no-untyped-def]
-    total = a + b
-    moved = total - a
-    return total, (a - (total - moved)) + (b - moved)
+    A row alone is one long chain of dependent additions. Tiles are transposed into cache, so that
+    neighbouring rows advance together in vector registers.
+    """
+    tile = np.empty((_TILE, _TILE), lines.dtype)
+    for top in range(0, lines.shape[0], _TILE):
+        rows = min(_TILE, lines.shape[0] - top)
+        h = high[top : top + rows]
+        e = low[top : top + rows]
+        for left in range(0, lines.shape[1], _TILE):
+            columns = min(_TILE, lines.shape[1] - left)
+            for i in range(rows):
+                for j in range(columns):
+                    tile[j, i] = lines[top + i, left + j]
+            for j in range(columns):
+                xj = x[left + j]
+                column = tile[j]
+                for i in range(rows):
+                    h[i], e[i] = _accumulate(h[i], e[i], column[i], xj)
 
 
 @exact_kernel
