@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,14 @@ hypothesis.settings.load_profile("mplinalg")
 for _library in threadpoolctl.ThreadpoolController().lib_controllers:
     if "numpy.libs" in _library.filepath:
         _library.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Rates measured here earlier do not decide what the tests see, and none are left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLINALG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @dataclass(frozen=True)

@@ -116,11 +116,12 @@ def run_python(code: str, cwd: Path) -> str:
 
 
 def test_import_is_quick(tmp_path):
-    code = "import time; t = time.perf_counter(); import mplinalg; print(time.perf_counter() - t)"
+    # processor time, which other processes disturb less than they do the clock
+    code = "import time; t = time.process_time(); import mplinalg; print(time.process_time() - t)"
     seconds = []
     while len(seconds) < 7 and min(seconds, default=1.0) >= 0.5:
         seconds.append(float(run_python(code, tmp_path)))
-    assert min(seconds) < 0.5, f"seconds to import: {seconds}"
+    assert min(seconds) < 0.5, f"processor seconds to import: {seconds}"
 
 
 def test_import_loads_no_extra_and_no_compiler(tmp_path):

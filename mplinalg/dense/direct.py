@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 
 from ..errors import LinAlgError
+from ..factor.blocks import blocks
 from ..factor.condest import inverse_norm1
 from ..ops import ops_for
 from ..precision import working_format
@@ -24,6 +25,7 @@ from . import structure as s
 Array = NDArray[Any]
 
 _PROBE_COLUMNS = 4
+_BLOCK = 256
 _BACKWARD_STABLE = (s.DIAGONAL, s.TRIDIAGONAL, s.UPPER, s.LOWER)
 
 
@@ -59,7 +61,12 @@ def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str)
 
 
 def _norm1(a: Array) -> float:
-    return float(np.abs(a).sum(axis=0).max())
+    # a block at a time: no copy of A
+    return float(sum(np.abs(a[rows]).sum(axis=0) for rows in blocks(a.shape[0], _BLOCK)).max())
+
+
+def _norm_inf(a: Array) -> float:
+    return max(float(np.abs(a[rows]).sum(axis=1).max()) for rows in blocks(a.shape[0], _BLOCK))
 
 
 def _general(a: Array, b: Array, lower: bool, trans: str) -> Direct:
@@ -211,7 +218,7 @@ def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, tran
         a = a.T
     bound = math.sqrt(a.shape[0]) * working_format(a.dtype).unit_roundoff
     with np.errstate(over="ignore", invalid="ignore"):
-        norm = float(np.abs(a).sum(axis=1).max())
+        norm = _norm_inf(a)
         size = norm * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
         if not np.isfinite(size).all():
             return False

@@ -216,13 +216,13 @@ class Factored:
             raise ValueError(
                 f"Shapes of the factored matrix {self._a.shape} and b {b.shape} are incompatible"
             )
-        dtype = np.result_type(self.dtype, validate.common_dtype(b))
+        dtype = validate.common_dtype(np.empty(0, self.dtype), b)
         if np.finfo(dtype).bits > np.finfo(self.dtype).bits:
             return self._widened(dtype)._solve(b, trans, False, refine, tol, detailed)
         b = validate.to_dtype(b, dtype)
         columns = b[:, None] if vector else b
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
-        if n == 0 or columns.size == 0:
+        if n == 0 or columns.size == 0 or 0 in whole:
             x = np.empty((*whole, *columns.shape[-2:]), dtype)
             return (x[..., 0] if vector else x), SolveReport(Status.DIRECT), None
         columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))

@@ -14,7 +14,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
-from ..factor.qr import scaled_columns, unit_columns
+from ..factor.qr import qr, scaled_columns, unit_columns
+from ..factor.tsqr import gram
 from ..ops.dispatch import ops_for
 from ..ops.protocol import Ops
 from ..precision import FP32, Format, real_dtype, working_format
@@ -30,6 +31,7 @@ _LEAST_WORK = 5e6
 """From this m n^2 on, for n >= 64, R and a few refinement steps cost less than gelsd."""
 _TALL = 1.5
 """From this m / n on, a Gram matrix costs clearly less than Householder QR."""
+_GRAM_RCOND = 1 / 16
 _SAFE_EXPONENT = {"fp32": 20, "fp64": 40}
 
 
@@ -162,7 +164,7 @@ def _refined(
     error = np.asarray(state.omega, np.float64)
     asked = options.pinned is None or factored.rung.format == options.pinned
     tested = options.refine is not None
-    copied = a if keep else np.array(a, order="K")
+    copied = a1 if keep else np.array(a1, order="K")
     report = SolveReport(
         status=Status.CONVERGED if tested else Status.DIRECT,
         rungs=found.rungs,
@@ -179,16 +181,32 @@ def _refined(
         workspace_bytes=found.workspace_bytes
         + (0 if keep else copied.nbytes) + (scaled.nbytes if exponent else 0),
     )  # fmt: skip
-    answer = Answer(x, squares, a.shape[1], lambda: _singular_values(copied), report)
+    answer = Answer(
+        x, squares, a.shape[1], lambda: _singular_values(copied, exponent, factored), report
+    )
     return answer, found.rungs, asked
 
 
-def _singular_values(a: Array) -> Array:
+def _singular_values(a: Array, exponent: int, factored: Factored) -> Array:
+    """Singular values of A, with errors of the order of u ||A||: those of an R of A = Q R.
+
+    R is at hand from Householder QR in working precision; from a Gram matrix in working precision
+    it has errors of the order of kappa u ||A||, and serves while kappa is near 1.
+    """
+    ops, working = ops_for(a), working_format(a.dtype)
+    if factored.rung == Rung(working, "qr"):
+        r = factored.triangle.r
+    else:
+        a = scaled_columns(np, a, np.full(a.shape[1], -exponent))
+        if factored.triangle.rcond >= _GRAM_RCOND:
+            r = gram(ops, a, working).r
+        else:
+            r = qr(ops, a, working).r()
     try:
-        s: Array = scipy.linalg.svdvals(a, check_finite=False)
+        s: Array = scipy.linalg.svdvals(r, check_finite=False)
     except scipy.linalg.LinAlgError as error:
         raise LinAlgError(str(error)) from None
-    return s
+    return scaled_columns(np, s[None], np.full(s.size, exponent))[0]
 
 
 def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]) -> Answer:

@@ -30,9 +30,9 @@ class LstsqResult(Sequence[Any]):
     `s` and `report` (None without ``full_output``) name the elements.
 
     The singular values cost more than the solution. Reading ``s`` (which unpacking does)
-    computes them in working precision by `scipy.linalg.svdvals`, once, from a copy of A taken
-    when the problem was solved, so that A may change meanwhile; where SciPy's driver solved the
-    problem they are there already.
+    computes them in working precision, once: `scipy.linalg.svdvals` of an R of A = Q R. A copy of
+    A is kept for that, so that A may change meanwhile. Where SciPy's driver solved the problem
+    they are there already.
 
     Two results are equal if their elements are, arrays compared by shape and value.
     """

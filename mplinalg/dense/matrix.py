@@ -11,8 +11,8 @@ from ..errors import LinAlgError
 from ..factor.blocks import blocks, exponents, shifted
 from ..factor.cholesky import CholeskyFactors, cholesky
 from ..factor.lu import LUFactors, lu
+from ..factor.qr import qr
 from ..factor.scaling import Scaling, equilibrate, equilibrate_hermitian
-from ..factor.square_qr import square_qr
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, working_format
 from ..refine.ladder import Factors, Rung
@@ -78,15 +78,17 @@ class Matrix:
         self.seconds = {"convert": 0.0, "factor": 0.0}
         self._copy: Array | None = None
         began = time.perf_counter()
-        a = self._symmetrised(a)
+        a = self._symmetrised(a, check_finite)
         self._measure(a, first, check_finite)
         self.seconds["convert"] += time.perf_counter() - began
 
     # -- measuring ------------------------------------------------------------------------------
 
-    def _symmetrised(self, a: Array) -> Array:
+    def _symmetrised(self, a: Array, check_finite: bool) -> Array:
         """Complex symmetric matrices (not Hermitian) have no kernels of their own: fill them up."""
         if self.structure == SYMMETRIC and a.dtype.kind == "c":
+            if check_finite and not bool(self.ops.xp.isfinite(a).all()):  # in either triangle
+                raise ValueError("array must not contain infs or NaNs")
             a = self.ops.xp.array(a, order="K", copy=True)
             _mirror(a, self.triangle, conjugate=False)
             self.structure, self.triangle = GENERAL, None
@@ -214,7 +216,7 @@ class Matrix:
         is_working = rung.format is working_format(self.a.dtype)
         factors: Factors
         if rung.method == QR:
-            factors = square_qr(self.ops, self._whole(), rung.format)
+            factors = qr(self.ops, self._whole(), rung.format)
         elif rung.method == CHOLESKY and self.method() == CHOLESKY:
             factors = self._cholesky(rung.format, is_working)
         else:

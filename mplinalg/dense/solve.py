@@ -240,6 +240,8 @@ class _System:
             if answer is not None:
                 return answer
         if structure in structures.SPARSE_KINDS:
+            if self.check_finite:  # also what is not read
+                validate.check_finite(a)
             a = effective_matrix(a, structure, self.lower)
             structure = structures.GENERAL
         return self._on_ladder(validate.to_lapack_layout(a), b, structure, first)
@@ -289,7 +291,7 @@ class _System:
             message = messages.UNDERFLOW
         report = None
         if self.full_output:
-            zero = np.zeros(x.shape[:-2] + x.shape[-1:])
+            zero = np.full(x.shape[:-2] + x.shape[-1:], 0.0 if message is None else np.inf)
             status = Status.DIRECT if message is None else Status.STAGNATED
             report = SolveReport(
                 status, (RungOutcome(working_format(a.dtype).name, "division", "exact"),),

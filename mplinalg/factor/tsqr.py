@@ -44,8 +44,7 @@ class TSQRFactors:
     leaves : tuple
         One QR for each block of rows, with the first row of the block.
     levels : tuple of tuple
-        QRs of pairs of triangles, from the leaves to the root; None where a triangle had no
-        partner and moved up unchanged.
+        QRs of pairs of triangles, from the leaves up; None for a triangle without a partner.
     shape : tuple of int
     workspace_bytes : int
         Bytes of the tree.
@@ -124,9 +123,7 @@ def tsqr(ops: Ops, a: Array, fmt: Format, block_rows: int | None = None) -> TSQR
     Notes
     -----
     2 m n^2 flops in the leaves and 10/3 n^3 for each pair of triangles. Backward stable as
-    Householder QR is, with an error constant that grows with the depth of the tree and not with
-    m (Demmel et al. 2012, section 3; Mori, Yamamoto and Zhang 2012). Workspace: the tree, m n
-    numbers in the dtype that holds `fmt`, and 2 n^2 for each pair.
+    Householder QR is (Demmel et al. 2012, section 3). Workspace: m n numbers, 2 n^2 a pair.
     """
     m, n = a.shape
     if m < n:
@@ -192,12 +189,10 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
     Notes
     -----
     m n^2 + n^3 / 3 flops, half of Householder QR and all in level 3. The computed R satisfies
-    R^H R = A^H A + E with ||E|| of order n u ||A||^2, so that R is a good preconditioner of the
-    least-squares problem while kappa(A)^2 u is small, and no substitute for R beyond. Scaling the
-    columns of A changes nothing but the scale.
+    R^H R = A^H A + E with ||E|| of order n u ||A||^2: a good preconditioner of the least-squares
+    problem while kappa(A)^2 u is small. Scaling the columns of A changes nothing but the scale.
 
-    A that is wider than `fmt` is converted a block of rows at a time, while the block is in
-    cache. Workspace: G and such a block.
+    A wider than `fmt` is converted by blocks of rows, in cache. Workspace: G and such a block.
     """
     xp = ops.xp
     m, n = a.shape
@@ -215,7 +210,7 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
     if a.dtype == dtype and (n <= 1 or a.strides[1] == a.itemsize) and m > 1:
         ops.syrk(1.0, a.T, 0.0, g, lower=True)
     else:
-        rows = _block_rows(m, n)
+        rows = max(1, min(m, max(512, _BUFFER_ELEMENTS // max(n, 1))))
         buffer = xp.empty((rows, n), dtype)
         workspace += buffer.nbytes
         for start in range(0, m, rows):
@@ -231,17 +226,21 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
     return GramFactors(xp.triu(g.T), info, counters, int(workspace))
 
 
-def _block_rows(m: int, n: int) -> int:
-    return max(1, min(m, max(512, _BUFFER_ELEMENTS // max(n, 1))))
+def trusted_rcond(fmt: Format, method: str) -> float:
+    """The smallest rcond(R) that stands clear of the rounding errors made on the way to R.
+
+    Those are of relative size u_f in A for method "qr", and in A^H A for method "gram".
+    """
+    u = fmt.unit_roundoff
+    return float((100.0 * u) ** 0.5 if method == "gram" else 10.0 * u)
 
 
 @dataclass(frozen=True, eq=False)
 class CholeskyQR:
     """A = Q R with explicit Q, and how it was reached.
 
-    `orthogonality` estimates ||I - Q^H Q||_F; `passes` counts the multiplications of A (then Q)
-    by the inverse of a triangle. `q` is None where the matrix was not fit for it: `outcome` says
-    why.
+    `orthogonality` estimates ||I - Q^H Q||_F, `passes` counts multiplications of A (then Q) by the
+    inverse of a triangle. `q` is None where that failed: `outcome` says why.
     """
 
     q: Array | None
@@ -278,18 +277,17 @@ def cholesky_qr(
 
     Notes
     -----
-    A <- A R_0^-1 leaves ||I - A^H A|| of order kappa^2 u_f for R_0 from a Gram matrix, kappa u_f
-    from Householder QR, plus kappa u; each further pass, R_k^H R_k = A^H A and A <- A R_k^-1 in
-    working precision, squares it down to the order of u. The distance from orthonormal is
-    estimated by A^H (A Z) - Z for a few random columns Z. Where R_0 is not trusted, no Q is made.
+    A <- A R_0^-1 leaves ||I - A^H A|| of order kappa^2 u_f ("gram") or kappa u_f ("qr"), plus
+    kappa u; each further pass, R_k^H R_k = A^H A and A <- A R_k^-1 in working precision, squares
+    it down to the order of u. The distance from orthonormal is estimated by A^H (A Z) - Z for a
+    few random columns Z. Where R_0 is not trusted, no Q is made.
 
-    m n^2 flops for each Gram matrix and for each pass, and 2/3 n^3 for the signs. Workspace: 3
-    n^2, m n in the dtype of `fmt` for method "qr".
+    m n^2 flops for each Gram matrix and each pass, 2/3 n^3 for the signs. Workspace: 3 n^2.
 
     References
     ----------
     Yamamoto et al. (2015), section 3. Ballard, Demmel, Grigori, Jacquelin, Nguyen and Solomonik,
-    IPDPS 2014, section 4.2 (signs). Fukaya et al., SIAM J. Sci. Comput. 42 (2020) A477.
+    IPDPS 2014, section 4.2 (signs).
     """
     xp = ops.xp
     n = a.shape[1]
@@ -297,11 +295,11 @@ def cholesky_qr(
     if method == "gram":
         start = gram(ops, a, fmt)
         r, counters, workspace = start.r, start.counters, start.workspace_bytes
-        info, limit = start.info, (100.0 * fmt.unit_roundoff) ** 0.5
+        info = start.info
     else:
         first = qr(ops, a, fmt)
         r, counters, workspace = first.r(a.dtype), first.counters, first.workspace_bytes
-        info, limit = 0, 10.0 * fmt.unit_roundoff
+        info = 0
     wide = r.astype(a.dtype, copy=False)
     workspace += 2 * wide.nbytes
 
@@ -311,7 +309,7 @@ def cholesky_qr(
     if info:
         return failed(f"minor {info} not positive")
     rcond = Triangle.of(ops, wide).rcond
-    if not rcond >= limit:
+    if not rcond >= trusted_rcond(fmt, method):
         return failed(f"rcond {rcond:.1e} is too small to trust")
     z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)), dtype=a.dtype)
     total = wide
@@ -368,16 +366,15 @@ def householder_signs(ops: Ops, top: Array, block: int = 32) -> Array | None:
 
     Returns
     -------
-    array of 1 and -1, shape (n,), or None
+    array, shape (n,), or None
         None where a column is, to rounding, zero below its diagonal when its turn comes: LAPACK
         then makes no reflection if it is exactly zero and one if it is not.
 
     Notes
     -----
-    LAPACK chooses each reflection so that nothing cancels, R_kk = -sign(alpha_k) ||.||, alpha_k
-    the leading entry of what is left of the column. Elimination of Q - S reproduces alpha_k as
-    its pivots before S is subtracted (Ballard et al. 2014, section 4.2). As |pivot| >= 1, no
-    interchanges are needed. 2/3 n^3 flops.
+    LAPACK takes R_kk = -sign(alpha_k) ||.||, alpha_k the leading entry of what is left of column
+    k. Elimination of Q - S has alpha_k as its pivots before S is subtracted (Ballard et al. 2014,
+    section 4.2). As |pivot| >= 1, no interchanges are needed. 2/3 n^3 flops.
     """
     xp, n = ops.xp, top.shape[0]
     w = xp.array(top, order="F")

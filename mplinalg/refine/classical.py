@@ -175,9 +175,9 @@ class Refinement:
             halves = new.berr <= _HALF * old.berr
             settled = small | ~halves
             good = met if self.is_last else met & (new.berr <= self.criterion.limiting_accuracy)
-            better = finite & np.where(
-                met | was_met, new.berr <= old.berr, new.omega <= 2.0 * old.omega
-            )
+            # a poor x may have the smaller residual: corrections that contract are right all the same
+            onward = (new.omega <= 2.0 * old.omega) | (contraction <= _HALF)
+            better = finite & np.where(met | was_met, new.berr <= old.berr, onward)
         verdict = np.full(columns.size, int(Verdict.ACTIVE))
         # not there yet, and not getting there: omega fails to halve twice, or the correction
         # equation does not contract

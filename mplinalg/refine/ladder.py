@@ -108,7 +108,7 @@ class LinearSystem:
     def timed_solve(self, factors: Factors, r: Array, *, upcast: bool = False) -> Array:
         """M^-1 r."""
         began = time.perf_counter()
-        d = factors.solve(r, self.trans, upcast=upcast)
+        d = self.ops.xp.asfortranarray(factors.solve(r, self.trans, upcast=upcast))
         self.seconds["solve"] += time.perf_counter() - began
         return d
 

@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..factor.qr import QRFactors, Triangle, qr
-from ..factor.tsqr import gram
+from ..factor.tsqr import gram, trusted_rcond
 from ..ops.protocol import Array, Counters, Ops
 from ..report import RungOutcome
 from .criterion import Verdict
@@ -58,8 +58,6 @@ MAX_STEPS = 12
 _KRYLOV_STEPS = 6
 _FEWEST_INNER, _MOST_INNER = 12, 60
 _RANK_SAFETY = 10.0
-_TRUST_QR, _TRUST_GRAM = 10.0, 100.0
-"""Smallest trusted rcond(R), and its square for a Gram matrix, in units of u_f."""
 
 
 def normal_product(ops: Ops, a: Array, r: Array) -> Array:
@@ -251,22 +249,19 @@ class Factored:
 def factor(ops: Ops, a: Array, rung: Rung) -> Factored:
     """R on a rung: method "gram" or "qr".
 
-    R is trusted where its smallest singular value stands clear of the rounding errors made on
-    the way: those of relative size u_f in A, for Householder QR, and in A^H A, for a Gram matrix.
-    What scaling the columns of A can mend does not count.
+    R is not trusted, and says why, where its smallest singular value does not stand clear of
+    the rounding errors made on the way. What scaling the columns of A can mend does not count.
     """
-    u = rung.format.unit_roundoff
+    limit = trusted_rcond(rung.format, rung.method)
     factors: QRFactors | None = None
     outcome = ""
     if rung.method == "gram":
         made = gram(ops, a, rung.format)
         r, counters, workspace = made.r, made.counters, made.workspace_bytes
         outcome = f"minor {made.info} not positive" if made.info else ""
-        limit = math.sqrt(_TRUST_GRAM * u)
     else:
         factors = qr(ops, a, rung.format)
         r, counters, workspace = factors.r(a.dtype), factors.counters, factors.workspace_bytes
-        limit = _TRUST_QR * u
     wide = r.astype(a.dtype, copy=False)
     workspace += wide.nbytes
     triangle = Triangle(ops, wide, 0.0, 0.0) if outcome else Triangle.of(ops, wide)

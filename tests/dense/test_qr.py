@@ -123,7 +123,8 @@ def test_special_matrices(name, dtype):
 def test_other_modes_are_scipys(rng, mode, pivoting, shape, dtype):
     a = (9 * random(rng, shape, "D" if dtype == "D" else "d")).astype(dtype)
     ours = qr(a, mode=mode, pivoting=pivoting)
-    theirs = scipy.linalg.qr(a, mode=mode, pivoting=pivoting)
+    # SciPy before 1.17 leaves an empty matrix of integers what it is
+    theirs = scipy.linalg.qr(a.astype(float) if dtype == "i" else a, mode=mode, pivoting=pivoting)
     theirs = theirs if isinstance(theirs, tuple) else (theirs,)
 
     def flat(parts):
@@ -182,7 +183,7 @@ def test_bad_input(a, keywords, match):
 def test_unchecked_nan_gives_nan():
     a = np.ones((40, 4))
     a[3, 2] = np.nan
-    q, r, report = qr(a, mode="economic", check_finite=False, full_output=True)
+    _, r, report = qr(a, mode="economic", check_finite=False, full_output=True)
     assert np.isnan(r).any()
     assert report.status is not Status.CONVERGED
 

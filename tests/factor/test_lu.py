@@ -88,7 +88,10 @@ def test_backward_error_of_the_factorization(fmt, is_complex, pivoting, rng):
             assert f.is_usable
             assert f.transposed == (order == "C" and n > 1)
             given = held(a, fmt)
-            assert error_of(given.T if f.transposed else given, f.lu, f.piv) <= FACTORIZATION * fmt.unit_roundoff
+            assert (
+                error_of(given.T if f.transposed else given, f.lu, f.piv)
+                <= FACTORIZATION * fmt.unit_roundoff
+            )
 
 
 @pytest.mark.parametrize("fmt", ALL, ids=str)

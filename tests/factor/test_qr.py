@@ -14,7 +14,18 @@ from mplinalg.ops import Counters, ops_for
 from mplinalg.precision import FORMATS, FP32, FP64, get_format, working_format
 
 OPS = ops_for(np.empty(0))
-SHAPES = [(0, 0), (1, 1), (5, 0), (7, 1), (63, 63), (64, 64), (65, 65), (150, 131), (70, 129), (301, 64)]
+SHAPES = [
+    (0, 0),
+    (1, 1),
+    (5, 0),
+    (7, 1),
+    (63, 63),
+    (64, 64),
+    (65, 65),
+    (150, 131),
+    (70, 129),
+    (301, 64),
+]
 DTYPES = ["f", "d", "F", "D"]
 LOSS = 30.0  # LAPACK's threshold of a scaled error
 
@@ -250,7 +261,10 @@ def test_a_singular_triangle_has_rcond_zero():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", "CF")
-@pytest.mark.parametrize(("m", "n", "rows"), [(7, 7, 7), (50, 7, 7), (61, 7, 8), (300, 20, None), (97, 1, 10), (40, 0, 10)])
+@pytest.mark.parametrize(
+    ("m", "n", "rows"),
+    [(7, 7, 7), (50, 7, 7), (61, 7, 8), (300, 20, None), (97, 1, 10), (40, 0, 10)],
+)
 def test_tsqr(rng, dtype, order, m, n, rows):
     a = random(rng, (m, n), dtype, order)
     u = working_format(dtype).unit_roundoff
@@ -294,7 +308,9 @@ def test_gram_reports_the_minor(rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cond", [1.0, 30.0, 300.0])
-@pytest.mark.parametrize(("name", "method"), [("fp32", "gram"), ("fp64", "gram"), ("fp32", "qr"), ("tf32", "qr")])
+@pytest.mark.parametrize(
+    ("name", "method"), [("fp32", "gram"), ("fp64", "gram"), ("fp32", "qr"), ("tf32", "qr")]
+)
 def test_cholesky_qr_is_orthonormal_with_lapacks_signs(rng, dtype, cond, name, method):
     fmt = get_format(name)
     if name == "fp64" and dtype in "fF":

@@ -6,6 +6,8 @@ along e_i contracts by rho_i at every step. So the course of every column can be
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,7 +78,7 @@ def test_columns_freeze_one_by_one_and_keep_their_bits():
     # a column that is frozen is not computed with either
     assert problem.asked[0] == [0, 1, 2, 3, 4]
     assert problem.asked[-1] == [4]
-    assert all(set(later) <= set(one) for one, later in zip(problem.asked, problem.asked[1:]))
+    assert all(set(later) <= set(one) for one, later in itertools.pairwise(problem.asked))
 
 
 def test_together_is_as_alone():
@@ -127,7 +129,7 @@ def test_history_is_the_error_of_every_step():
     state = Contracting([1e-3]).run()
     errors = [h[0] for h in state.history]
     assert len(errors) == state.iterations + 1
-    for one, other in zip(errors, errors[1:]):
+    for one, other in itertools.pairwise(errors):
         assert other == pytest.approx(1e-3 * one, rel=0.01, abs=2 * U)
 
 
@@ -207,7 +209,8 @@ def test_a_correction_that_is_not_finite_diverges_and_x_is_kept(bad):
 
     def correct(r):
         d = plain(r)
-        d[:, -1] = bad if problem.loop is not None and r.shape[1] == 2 else d[:, -1]
+        if r.shape[1] == 2:
+            d[:, -1] = bad
         return d
 
     problem.loop.correct = correct

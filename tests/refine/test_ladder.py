@@ -75,7 +75,9 @@ class Workshop:
 
 
 def walked(ascent):
-    return [(step.format, step.method.removeprefix("LU + "), step.outcome) for step in ascent.walked]
+    return [
+        (step.format, step.method.removeprefix("LU + "), step.outcome) for step in ascent.walked
+    ]
 
 
 def on_identity(factors, refine="auto", **keywords):
@@ -153,6 +155,21 @@ def test_no_rung_is_worked_on_in_vain(mode, cond, rng):
     for factors, (_, _, outcome) in zip(shop.made, walked(ascent), strict=True):
         estimates = 0 if outcome == "converged" else 7
         assert outcome == "converged" or factors.solved <= 1 + FEW + estimates
+
+
+def test_gmres_goes_on_while_the_residual_grows_and_the_error_shrinks(rng):
+    """b = A x with random x: the first residual is small already, and the first x is wrong.
+
+    Corrections reduce the error, 1e-4 at a time, by way of larger residuals.
+    """
+    n = 210
+    a = gallery.randsvd(n, 1e8, "arithmetic")
+    x_true = rng.standard_normal(n)
+    shop = Workshop(a, a @ x_true)
+    ascent = shop.climb(rungs=RUNGS[1:], refine="gmres")
+    assert walked(ascent) == [("fp32", "GMRES", "converged")]
+    assert backward_error(shop.a, ascent.x[:, 0], shop.b[:, 0]) <= 4 * U
+    assert np.abs(ascent.x[:, 0] - x_true).max() <= 1e8 * n * U
 
 
 @pytest.mark.parametrize("cond", [1e7, 1e12])
