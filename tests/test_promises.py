@@ -124,7 +124,7 @@ def test_the_orders_below_see_low_precisions():
 
 def unseen(*arguments):
     """A case in which a low rung hides that A is singular: contraction is taken for proof."""
-    return pytest.param(*arguments, marks=pytest.mark.xfail(reason=unseen.__doc__))
+    return pytest.param(*arguments, marks=pytest.mark.xfail(reason=unseen.__doc__, strict=False))
 
 
 class Case(NamedTuple):

@@ -62,7 +62,8 @@ def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str)
 
 def _norm1(a: Array) -> float:
     # a block at a time: no copy of A
-    return float(sum(np.abs(a[rows]).sum(axis=0) for rows in blocks(a.shape[0], _BLOCK)).max())
+    sums = [np.abs(a[rows]).sum(axis=0) for rows in blocks(a.shape[0], _BLOCK)]
+    return float(np.sum(sums, axis=0).max())
 
 
 def _norm_inf(a: Array) -> float:

@@ -213,12 +213,9 @@ def _condition_seen(system: LinearSystem, ascent: Ascent) -> float:
 
     Low-precision factors of a singular matrix can hide what it is, and GMRES still find an x.
     """
-    b_size = ascent.state.b_size
-    return float(
-        np.max(
-            system.norm_a * ascent.state.errors.x_size[b_size > 0] / b_size[b_size > 0], initial=0.0
-        )
-    )
+    b_size, x_size = ascent.state.b_size, ascent.state.errors.x_size
+    ratio = system.norm_a * x_size[b_size > 0] / b_size[b_size > 0]
+    return float(np.max(ratio, initial=0.0))
 
 
 def _has_graded_columns(factors: Factors) -> bool:

@@ -175,7 +175,7 @@ class Refinement:
             halves = new.berr <= _HALF * old.berr
             settled = small | ~halves
             good = met if self.is_last else met & (new.berr <= self.criterion.limiting_accuracy)
-            # a poor x may have the smaller residual: corrections that contract are right all the same
+            # a poor x may have the smaller residual: corrections that contract are right anyway
             onward = (new.omega <= 2.0 * old.omega) | (contraction <= _HALF)
             better = finite & np.where(met | was_met, new.berr <= old.berr, onward)
         verdict = np.full(columns.size, int(Verdict.ACTIVE))

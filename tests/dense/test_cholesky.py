@@ -93,7 +93,7 @@ def test_pinned_precisions(rng, precision, dtype):
 @pytest.mark.parametrize("name", DEFINITE)
 @pytest.mark.parametrize("n", [30, 260])
 def test_the_gallery(rng, name, n):
-    """Every definite matrix is solved to working precision, or warned of, or refused as by SciPy."""
+    """Every definite matrix is solved to working precision, warned of, or refused as by SciPy."""
     try:
         a = gallery.matrix(name, n)
     except ValueError:

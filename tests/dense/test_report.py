@@ -1,4 +1,4 @@
-"""The report of a solve is true: errors as measured, rungs as walked, statuses where they belong."""
+"""The report of a solve is true: errors as measured, rungs as walked, statuses as they are."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def test_converged():
 @pytest.mark.parametrize("precision", ["auto", "fp64"])
 @pytest.mark.filterwarnings("ignore::mplinalg.LinAlgWarning")
 def test_ill_conditioned(n, precision):
-    report = solve(gallery.matrix("hilbert", n), np.ones(n), precision=precision, full_output=True)[1]
+    a = gallery.matrix("hilbert", n)
+    report = solve(a, np.ones(n), precision=precision, full_output=True)[1]
     assert report.status is Status.ILL_CONDITIONED
     assert report.rcond < np.finfo(float).eps
     assert not report.status.is_success
