@@ -102,6 +102,10 @@ class Format:
     def __str__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one object a format, also after pickling."""
+        return get_format, (self.name,)
+
 
 def _round_fp16(x: NDArray[np.float32]) -> None:
     x[...] = x.astype(np.float16)

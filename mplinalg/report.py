@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +32,8 @@ class Status(enum.Enum):
 
 
 _ADVICE = {
-    Status.CONVERGED: "Refined to working precision.",
-    Status.DIRECT: "Computed directly; refinement had nothing to gain.",
+    Status.CONVERGED: "Refined until its backward error met the test.",
+    Status.DIRECT: "Computed directly, without refinement from a lower precision.",
     Status.ILL_CONDITIONED: (
         "The matrix is singular to working precision: the backward error is small, but the "
         "digits of x may not mean anything. Rescale the problem, or regularise it."
@@ -131,7 +131,7 @@ class SolveReport:
             ("backward error", _number(self.backward_error)),
             ("componentwise", _number(self.componentwise_error)),
             ("forward bound", _number(self.forward_error_bound)),
-            ("rcond", _number(self.rcond)),
+            ("rcond", _number(None if self.rcond is None else np.min(self.rcond))),
             ("growth", _number(self.growth)),
             ("over/underflows", f"{self.overflows} / {self.underflows}"),
             ("seconds", seconds or "-"),
@@ -151,6 +151,23 @@ class SolveReport:
             Keys are the attributes; arrays become lists, statuses their values.
         """
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def of_vector(self) -> SolveReport:
+        """The report for a 1-D b: a float (an array over the batch) for each error per column."""
+
+        def first(value: Any) -> Any:
+            if value is None or np.ndim(value) == 0:
+                return value
+            value = np.asarray(value)[..., 0]
+            return float(value) if value.ndim == 0 else value
+
+        return replace(
+            self,
+            backward_error=first(self.backward_error),
+            componentwise_error=first(self.componentwise_error),
+            forward_error_bound=first(self.forward_error_bound),
+            members=tuple(member.of_vector() for member in self.members),
+        )
 
     @staticmethod
     def combine(members: list[SolveReport], shape: tuple[int, ...]) -> SolveReport:

@@ -8,7 +8,6 @@ The forward error is never much worse than that of SciPy's solve where neither w
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import re
 import warnings
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mplinalg import LinAlgError, LinAlgWarning, solve
+from mplinalg import LinAlgError, LinAlgWarning, lu_factor, lu_solve, solve
 from mplinalg.dense.refined import LOW_PRECISION_FROM
 from mplinalg.factor.lu import lu
 from mplinalg.ops import ops_for
@@ -120,11 +119,6 @@ def test_the_oracle_against_mpmath(name, n, dtype):
 
 def test_the_orders_below_see_low_precisions():
     assert LOW_PRECISION_FROM <= N
-
-
-def unseen(*arguments):
-    """A case in which a low rung hides that A is singular: contraction is taken for proof."""
-    return pytest.param(*arguments, marks=pytest.mark.xfail(reason=unseen.__doc__, strict=False))
 
 
 class Case(NamedTuple):
@@ -236,7 +230,8 @@ def test_backward_error_is_scipys(case):
     """At most three times SciPy's, or 4 u: below that rounding hides the residual."""
     v = verdict(case)
     if not v.ours.warned:
-        assert v.ours.backward <= max(3 * v.scipys.backward, 4 * unit(case))
+        scipys = v.scipys.backward if np.isfinite(v.scipys.backward) else 0.0
+        assert v.ours.backward <= max(3 * scipys, 4 * unit(case))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -281,11 +276,17 @@ def test_condition_estimate_is_within_ten(case):
         assert 0.1 <= v.report.rcond * kappa <= 10
 
 
-@pytest.mark.parametrize("case", [unseen(c) if c.name == "frank" else c for c in CASES], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_warnings_are_scipys(case):
     """Both warn or neither does, but for matrices within 20 of the line that divides them."""
     v = verdict(case)
     if v.ours.warned != v.scipys.warned:
+        inverse_overflows = np.abs(v.a).max() < 1e-300
+        if inverse_overflows or not np.isfinite(v.scipys.x).all():
+            # SciPy warns of an overflow of its own on the way, not of A
+            assert not v.ours.warned
+            assert v.ours.backward <= 4 * unit(case)
+            return
         with np.errstate(all="ignore"):
             kappas = [np.linalg.cond(v.a, p) * 2 * U for p in (1, np.inf)]  # SciPy's is either
         assert max(kappas) >= 0.05
@@ -452,9 +453,9 @@ def test_classical_refinement_beyond_its_reach_fails_at_once(precision, cond):
 @pytest.mark.parametrize(
     ("cond", "precision"),
     [
-        unseen(1e8, "fp16"),
-        unseen(1e8, "bf16"),
-        *(unseen(1e11, f) for f in ("fp16", "bf16", "fp32")),
+        (1e8, "fp16"),
+        (1e8, "bf16"),
+        *((1e11, f) for f in ("fp16", "bf16", "fp32")),
     ],
 )
 def test_low_precision_factors_do_not_vouch_for_themselves(cond, precision):
@@ -464,8 +465,12 @@ def test_low_precision_factors_do_not_vouch_for_themselves(cond, precision):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LinAlgWarning)
         x, report = solve(a, b, precision=precision, full_output=True)
-    assert forward_error(x, exact_solution(a, b)) <= report.forward_error_bound
-    assert 0.1 <= report.rcond * np.linalg.cond(a, 1) <= 10
+    if report.rcond is None:  # what they cannot tell they leave open
+        assert report.inner_iterations > 0
+        assert report.forward_error_bound is None
+    else:
+        assert forward_error(x, exact_solution(a, b)) <= report.forward_error_bound
+        assert 0.1 <= report.rcond * np.linalg.cond(a, 1) <= 10
 
 
 # -- many right-hand sides -----------------------------------------------------------------------
@@ -504,20 +509,26 @@ def consistent(a, seed):
     return a @ np.random.default_rng(seed).standard_normal(len(a))
 
 
-def singular_cases():
-    bad = {("frank", False, "auto"), ("frank", False, "fp32"), ("moler", False, "fp16")}
-    bad |= {("singular_svd", False, precision) for precision in ("auto", "fp32", "fp16")}
-    bad |= {("singular_svd", True, precision) for precision in ("fp32", "fp16")}
-    for case in itertools.product(SINGULAR, [False, True], ["auto", "fp64", "fp32", "fp16"]):
-        yield unseen(*case) if case in bad else case
-
-
-@pytest.mark.parametrize(("name", "inconsistent", "precision"), list(singular_cases()))
+@pytest.mark.parametrize("precision", ["auto", "fp64", "fp32", "fp16"])
+@pytest.mark.parametrize("inconsistent", [False, True])
+@pytest.mark.parametrize("name", SINGULAR)
 def test_singular_to_working_precision_is_not_silent(name, inconsistent, precision):
     a = gallery.matrix(name, N)
     b = np.random.default_rng(5).standard_normal(N) if inconsistent else consistent(a, 5)
     with pytest.warns(LinAlgWarning):
         solve(a, b, precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16x2", "bf16"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_column_that_is_the_sum_of_two_others_is_not_silent(order, precision):
+    """The row sums of A as right-hand side: x of ones solves it, and so do others."""
+    a = np.array(np.random.default_rng(8).standard_normal((400, 400)), order=order)
+    a[:, 7] = a[:, 3] + a[:, 5]
+    with pytest.warns(LinAlgWarning, match="ill-conditioned"):
+        solve(a, a @ np.ones(400), precision=precision)
+    with pytest.warns(LinAlgWarning, match="ill-conditioned"):
+        lu_solve(lu_factor(a), a @ np.ones(400))
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp64", "fp32", "fp16"])

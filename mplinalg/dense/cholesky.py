@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 
 from ..errors import LinAlgError
 from ..precision import Format
-from ..report import SolveReport, Status
 from . import structure as structures
 from . import validate
-from .factored import Factored, Member
+from .factored import Factored, Member, solve_plain_tuple
 from .refined import warn
 
 __all__ = ["Cholesky", "cho_factor", "cho_solve"]
@@ -210,6 +209,7 @@ def cho_solve(
         x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
-    x = scipy.linalg.cho_solve(c_and_lower, b, check_finite=check_finite)
-    plain = SolveReport(Status.DIRECT, backward_error=None, componentwise_error=None)
-    return (x, plain) if full_output else x
+    return solve_plain_tuple(
+        lambda: scipy.linalg.cho_solve(c_and_lower, b, check_finite=check_finite),
+        refine, tol, full_output,
+    )  # fmt: skip

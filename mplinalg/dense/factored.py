@@ -29,7 +29,7 @@ _PROBE_SEED = 20020101
 class Member:
     """One square matrix, factored on the rung that solves a probe system to working precision.
 
-    The probe is b = A w with w of random signs. It decides the rung once, so that every later
+    The probe is b = A w with w of random numbers. It decides the rung once, so that every later
     solve takes the same path whatever came before it; and as A w is known, so is whether A has
     been changed since.
     """
@@ -60,8 +60,8 @@ class Member:
         """A w and |A||w|."""
         matrix = self.matrix
         n = matrix.a.shape[0]
-        signs = np.random.default_rng(_PROBE_SEED).choice([-1.0, 1.0], (n, 1))
-        w = matrix.ops.xp.asfortranarray(signs.astype(matrix.a.dtype))
+        noise = np.random.default_rng(_PROBE_SEED).standard_normal((n, 1))
+        w = matrix.ops.xp.asfortranarray(noise.astype(matrix.a.dtype))
         minus, size = matrix.ops.residual(matrix.a, w, 0 * w, triangle=matrix.triangle)
         assert size is not None
         return -minus, size
@@ -224,7 +224,8 @@ class Factored:
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
         if n == 0 or columns.size == 0 or 0 in whole:
             x = np.empty((*whole, *columns.shape[-2:]), dtype)
-            return (x[..., 0] if vector else x), SolveReport(Status.DIRECT), None
+            report = SolveReport(Status.DIRECT, precision=working_format(dtype).name)
+            return (x[..., 0] if vector else x), report, None
         columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))
         members: Any = np.broadcast_to(self._members, whole)
         x = np.empty(columns.shape, dtype)
@@ -237,6 +238,7 @@ class Factored:
             if message:
                 messages.append(message)
         report = reports[0] if not whole else SolveReport.combine(reports, whole)
+        report = report.of_vector() if vector else report
         return (x[..., 0] if vector else x), report, " ".join(messages) or None
 
     def _factor_again(self, a: Array) -> Factored:
@@ -294,6 +296,21 @@ def _with_unit_strides(a: Array) -> Array:
         return a
     first = a[(0,) * (a.ndim - 2)]
     return a if validate.to_lapack_layout(first) is first else np.ascontiguousarray(a)
+
+
+def solve_plain_tuple(
+    solver: Callable[[], Array], refine: str | None, tol: float | None, full_output: bool
+) -> Any:
+    """Solve with SciPy's bare factors, which have no matrix to refine with."""
+    validate.choice("refine", refine, ("auto", None))
+    if tol is not None:
+        raise ValueError(f"tol={tol!r} needs the factor object: a plain tuple is not refined")
+    x = solver()
+    fmt = working_format(x.dtype).name
+    report = SolveReport(
+        Status.DIRECT, precision=fmt, backward_error=None, componentwise_error=None
+    )
+    return (x, report) if full_output else x
 
 
 def _solve_member(

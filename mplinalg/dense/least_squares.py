@@ -251,16 +251,3 @@ def _complain(options: Options, message: str) -> None:
     if not options.fallback:
         raise LinAlgError(message)
     warnings.warn(f"{message}; another way was used", LinAlgWarning, stacklevel=4)
-
-
-def of_vector(report: SolveReport) -> SolveReport:
-    """The report of one right-hand side, with floats in place of arrays of one."""
-
-    def plain(value: Any) -> Any:
-        return float(value[0]) if isinstance(value, np.ndarray) and value.size == 1 else value
-
-    return replace(
-        report,
-        backward_error=plain(report.backward_error),
-        forward_error_bound=plain(report.forward_error_bound),
-    )

@@ -13,7 +13,7 @@ from ..errors import LinAlgError
 from ..precision import Format, real_dtype
 from ..report import SolveReport, Status
 from . import validate
-from .least_squares import METHODS, Answer, Options, is_small, of_vector, solve_one
+from .least_squares import METHODS, Answer, Options, is_small, solve_one
 
 __all__ = ["LstsqResult", "lstsq"]
 
@@ -282,7 +282,7 @@ def _result(
     if full_output:
         reports = [p.report for p in answers]
         if vector:
-            reports = [of_vector(r) for r in reports]
+            reports = [r.of_vector() for r in reports]
         if reports:
             report = reports[0] if not batch else SolveReport.combine(reports, batch)
         else:

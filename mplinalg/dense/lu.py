@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgWarning
 from ..precision import Format
-from ..report import SolveReport, Status
 from . import structure as structures
 from . import validate
-from .factored import Factored, Member
+from .factored import Factored, Member, solve_plain_tuple
 from .refined import warn
 
 __all__ = ["LU", "lu_factor", "lu_solve"]
@@ -228,9 +227,11 @@ def lu_solve(
         )
         warn(message)
         return (x, report) if full_output else x
-    x = scipy.linalg.lu_solve(lu_and_piv, b, _TRANS_CODE[_trans(trans)], check_finite=check_finite)
-    plain = SolveReport(Status.DIRECT, backward_error=None, componentwise_error=None)
-    return (x, plain) if full_output else x
+    code = _TRANS_CODE[_trans(trans)]
+    return solve_plain_tuple(
+        lambda: scipy.linalg.lu_solve(lu_and_piv, b, code, check_finite=check_finite),
+        refine, tol, full_output,
+    )  # fmt: skip
 
 
 _TRANS_CODE = {flag: code for code, flag in _TRANS.items()}

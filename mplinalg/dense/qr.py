@@ -21,7 +21,7 @@ from ..refine.ladder import Rung
 from ..refine.least_squares import Factored
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
-from .least_squares import METHODS, Answer, Options, of_vector, scale_exponent, solve_one
+from .least_squares import METHODS, Answer, Options, scale_exponent, solve_one
 
 __all__ = ["QR", "qr"]
 
@@ -306,7 +306,7 @@ class QR:
         self._factors: dict[Rung, Factored] = {}
         self.shape: tuple[int, int] = array.shape
         # a zero right-hand side has the factors made, and nothing refined
-        self.report = of_vector(self._answer(np.zeros((array.shape[0], 1), dtype)).report)
+        self.report = self._answer(np.zeros((array.shape[0], 1), dtype)).report.of_vector()
 
     @property
     def precision(self) -> str:
@@ -362,7 +362,7 @@ class QR:
         x = answer.x[:, 0] if b1.ndim == 1 else answer.x
         if not full_output:
             return x
-        return x, (of_vector(answer.report) if b1.ndim == 1 else answer.report)
+        return x, (answer.report.of_vector() if b1.ndim == 1 else answer.report)
 
     def _answer(self, b: Array, **options: Any) -> Answer:
         return solve_one(self._a, b, replace(self._options, **options), True, True, self._factors)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
+from ..factor.blocks import exponents
 from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
 from ..ops import rates
-from ..ops.protocol import Array
+from ..ops.protocol import Array, Ops
 from ..precision import FP32, FP64, Format, working_format
-from ..refine.criterion import Verdict
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
@@ -27,8 +27,8 @@ LOW_PRECISION_FROM = 256
 """Order below which a lower precision saves nothing on the CPU."""
 COLUMNS_PER_ORDER = 20
 """With more than n / 20 right-hand sides their refinement costs what the factors save."""
-_EVIDENCE = 0.5
-"""A correction equation that contracts by this has shown that kappa u_f is below one."""
+_BELIEVED = 10.0
+"""After GMRES, low-precision factors are believed about rcond above this many u_f."""
 _PIVOT_RATIO = 2.0**24
 """Pivots that differ by more than this are those of a matrix with graded columns."""
 
@@ -61,7 +61,7 @@ def rungs_from(first: Format, method: str, dtype: np.dtype[Any]) -> list[Rung]:
     formats = [first]
     if first.unit_roundoff > FP32.unit_roundoff:
         formats.append(FP32)
-    if formats[-1] is not working:
+    if formats[-1] != working:
         formats.append(working)
     rungs = [Rung(fmt, method) for fmt in formats]
     # Householder QR is backward stable however large the pivots of LU grow
@@ -97,7 +97,7 @@ def solve_on_ladder(
         Where the ladder starts.
     trans : {"N", "T", "C"}
     factors : Factors, optional
-        Those of the first rung, if there already.
+        Those of the first rung, if there already, and known to show that A is regular.
     detailed : bool
         Also estimate what only the report shows (condition, growth, forward error bound).
 
@@ -126,6 +126,7 @@ def solve_on_ladder(
         options.fallback,
         # a pinned precision is given every chance before the ladder leaves it
         None if options.precision is not None else lambda rung: _factor_seconds(system, rung),
+        is_proven=factors is not None,
     )  # fmt: skip
     ascent = ladder.climb()
     if ascent is None:
@@ -133,14 +134,16 @@ def solve_on_ladder(
             f"the {first} factorization broke down, and fallback=False keeps the ladder there"
         )
     if not options.fallback and not ascent.converged and options.refine is not None:
+        worst = _worst(ascent.state.errors.omega)
         raise LinAlgError(
-            f"{first} with refine={options.refine!r} did not reach working precision "
-            f"(backward error {_worst(ascent.state.errors.omega):.1e}), and fallback=False"
+            f"{first} with refine={options.refine!r} did not deliver, and fallback=False "
+            f"({ascent.walked[-1].outcome} at backward error {worst:.1e})"
         )
     x = matrix.leave(ascent.x, shift, trans)
     status, message, rcond = _verdict(matrix, system, ascent, options, first, x)
     report = _report(matrix, system, ascent, status, rcond, options, detailed)
-    report.seconds["total"] = time.perf_counter() - began  # type: ignore[index]
+    total = {**report.seconds, "total": time.perf_counter() - began}
+    report = replace(report, seconds=total)
     return Outcome(x, status, message, ascent, report)
 
 
@@ -176,10 +179,11 @@ def _verdict(
     if not largest * eps <= 1.0:
         rcond = min(1.0 / largest, 1.0 if rcond is None else rcond)
         return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
-    if options.precision is not None and ascent.rung.format is not first:
+    if options.precision is not None and ascent.rung.format != first:
         taken = f"{ascent.rung.format} {ascent.rung.method}"
         return Status.CONVERGED, messages.climbed(first.name, taken), rcond
-    direct = first is working and ascent.rung.format is working and ascent.rung.method != QR
+    plain = first == working and ascent.rung.format == working and ascent.rung.method != QR
+    direct = plain or options.refine is None
     return (Status.DIRECT if direct else Status.CONVERGED), None, rcond
 
 
@@ -196,16 +200,13 @@ def _out_of_range(matrix: Matrix, ascent: Ascent, x: Array) -> str | None:
 
 
 def _needs_condition_check(matrix: Matrix, ascent: Ascent, working: Format) -> bool:
-    """Whether the refinement itself has not shown that A is far from singular.
+    """Whether the condition number must be estimated before x is returned.
 
-    A column whose corrections contracted has. In working precision the answer is what SciPy
-    gives, and so is the warning; rows or columns of very different size hide the condition of A as
-    given.
+    A rung below the working precision has shown that A is regular (`Ladder`); but rows or columns
+    of very different size hide the condition of A as it was given.
     """
-    if ascent.rung.format is working or matrix.is_graded or _has_graded_columns(ascent.factors):
-        return True
-    shown = (ascent.state.worst_contraction > 0) & (ascent.state.worst_contraction <= _EVIDENCE)
-    return not bool(np.any(shown))
+    is_working = ascent.rung.format == working
+    return is_working or matrix.is_graded or _has_graded_columns(ascent.factors)
 
 
 def _condition_seen(system: LinearSystem, ascent: Ascent) -> float:
@@ -232,19 +233,27 @@ def true_rcond(matrix: Matrix, factors: Factors, norm1: float) -> float:
     if matrix.outer is None:
         return factors.rcond(norm1, dtype)
     ops, outer = matrix.ops, matrix.outer
+    # a common factor of the rows, or of the columns, changes no condition number
+    rows, cols = _centred(ops, outer.rows), _centred(ops, outer.cols)
 
     def inverse(z: Array) -> Array:  # A^-1 = C A_s^-1 R
-        return factors.solve(ops.xp.asfortranarray(z * outer.rows[:, None])) * outer.cols[:, None]
+        return factors.solve(ops.xp.asfortranarray(z * rows[:, None])) * cols[:, None]
 
     def inverse_h(z: Array) -> Array:
-        y = factors.solve(ops.xp.asfortranarray(z * outer.cols[:, None]), "C")
-        return y * outer.rows[:, None]
+        return factors.solve(ops.xp.asfortranarray(z * cols[:, None]), "C") * rows[:, None]
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         norm_inverse = inverse_norm1(ops, matrix.a.shape[0], dtype, inverse, inverse_h)
-        largest = (abs(matrix.a) / outer.rows[:, None]).sum(axis=0) / outer.cols
+        largest = (abs(matrix.a) / rows[:, None]).sum(axis=0) / cols
         product = float(largest.max()) * norm_inverse
     return 1.0 / product if product > 0 else 0.0
+
+
+def _centred(ops: Ops, powers: Array) -> Array:
+    """Powers of two, divided by the one in the middle of their range."""
+    exponent = exponents(ops, powers)
+    middle = (int(exponent.max()) + int(exponent.min())) // 2
+    return ops.xp.ldexp(ops.xp.ones_like(powers), exponent - middle)
 
 
 def _report(
@@ -255,9 +264,12 @@ def _report(
     growth = bound = None
     if detailed and system.n:
         if rcond is None:
-            rcond = factors.rcond(system.norm1(), system.b.dtype)
+            rcond = true_rcond(matrix, factors, system.norm1())
         growth = factors.growth(system.ops.amax(matrix.a))
-        bound = _forward_bound(system, ascent, factors)
+        if options.refine is not None and matrix.outer is None:
+            bound = _forward_bound(system, ascent, factors)
+    if ascent.inner_iterations and rcond is not None and not _is_believed(rcond, matrix, ascent):
+        rcond = bound = None
     return SolveReport(
         status=status,
         rungs=ascent.walked,
@@ -274,6 +286,12 @@ def _report(
         seconds={**matrix.seconds, **system.seconds, "total": 0.0},
         workspace_bytes=_workspace(matrix, system, ascent),
     )
+
+
+def _is_believed(rcond: float, matrix: Matrix, ascent: Ascent) -> bool:
+    """Whether the factors can tell `rcond`: in precision u_f they see none below about u_f."""
+    u_f = ascent.rung.format.unit_roundoff
+    return ascent.rung.format == working_format(matrix.a.dtype) or rcond > _BELIEVED * u_f
 
 
 def _forward_bound(system: LinearSystem, ascent: Ascent, factors: Factors) -> NDArray[np.float64]:
@@ -326,6 +344,3 @@ def warn(message: str | None, stacklevel: int = 2) -> None:
     """Issue a LinAlgWarning, if there is something to warn of."""
     if message is not None:
         warnings.warn(message, LinAlgWarning, stacklevel=stacklevel + 1)
-
-
-__all__ = ["Options", "Outcome", "Verdict", "solve_on_ladder", "warn"]

@@ -166,7 +166,7 @@ def solve(
     warn(message)
     if is_vector:
         x = x[..., 0]
-        report = None if report is None else _of_vector(report)
+        report = None if report is None else report.of_vector()
     return (x, report) if full_output else x
 
 
@@ -179,25 +179,6 @@ def _options(
     validate.tolerance(tol, max_iter)
     fmt = validate.precision_option(precision, dtype)
     return Options(fmt, refine, residual, tol, max_iter, fallback)
-
-
-def _of_vector(report: SolveReport) -> SolveReport:
-    """The report of a single right-hand side: floats (arrays over the batch) for its errors."""
-    from dataclasses import replace
-
-    def first(value: Any) -> Any:
-        if value is None or np.ndim(value) == 0:
-            return value
-        value = np.asarray(value)[..., 0]
-        return float(value) if value.ndim == 0 else value
-
-    return replace(
-        report,
-        backward_error=first(report.backward_error),
-        componentwise_error=first(report.componentwise_error),
-        forward_error_bound=first(report.forward_error_bound),
-        members=tuple(_of_vector(m) for m in report.members),
-    )
 
 
 class _System:

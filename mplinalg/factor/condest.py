@@ -54,7 +54,8 @@ def inverse_norm1(
         if not estimate < float("inf"):
             return float("inf")
         size = abs(y)
-        sign = xp.where(size > 0, y / xp.where(size > 0, size, 1), 1).astype(dtype)
+        normal = size >= xp.finfo(size.dtype).tiny  # y / |y| overflows for subnormal complex y
+        sign = xp.where(normal, y / xp.where(normal, size, 1), 1).astype(dtype)
         z = solve_h(xp.asfortranarray(sign))
         j = int(abs(z).argmax())
         if j == last:

@@ -114,10 +114,11 @@ class NumpyOps:
 
         if a.size == 0:
             return 0.0
-        lines, _ = _real_lines(a)
-        if a.dtype.kind == "c":
-            return float(np.max(np.abs(a.real) + np.abs(a.imag)))
-        return float(conversion.largest_magnitude(lines))
+        if a.dtype.kind != "c":
+            return float(conversion.largest_magnitude(_real_lines(a)[0]))
+        view = a if lapack.is_c_like(a) else a.T
+        blocks = range(0, view.shape[0], _ROW_BLOCK)
+        return float(np.max([np.max(_cabs1(view[s : s + _ROW_BLOCK])) for s in blocks]))
 
     def lange(self, norm: str, a: Array) -> float:
         if a.size == 0:

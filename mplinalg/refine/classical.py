@@ -40,7 +40,6 @@ class State:
     """||last correction||; before the first, ||x||."""
     contraction: Columns
     """||correction k|| / ||correction k-1||, NaN before it is known."""
-    worst_contraction: Columns
     stalls: NDArray[np.int64]
     iterations: int = 0
     history: list[Columns] = field(default_factory=list)
@@ -99,7 +98,7 @@ class Refinement:
         verdict[(errors.x_size == 0) & (errors.omega == 0)] = Verdict.CONVERGED
         unknown = np.full(k, np.nan)
         return State(
-            x, r, errors, verdict, b_size, errors.x_size.copy(), unknown, np.zeros(k),
+            x, r, errors, verdict, b_size, errors.x_size.copy(), unknown,
             np.zeros(k, np.int64), 0, [errors.omega.copy()],
         )  # fmt: skip
 
@@ -117,7 +116,6 @@ class Refinement:
         old = Errors(
             state.errors.omega[columns], state.errors.berr[columns], state.errors.x_size[columns]
         )
-        state.worst_contraction[columns] = np.fmax(state.worst_contraction[columns], contraction)
         if self.foretold is not None and state.iterations == 1:
             contraction = np.asarray(self.foretold())
         verdict, keep = self._judge(state, columns, old, errors, step_size, contraction)

@@ -44,6 +44,8 @@ class Verdict(enum.IntEnum):
     SLOW = 2
     STAGNATED = 3
     DIVERGED = 4
+    UNPROVEN = 5
+    """Its test is met, but A may be singular for all that its factors tell."""
 
 
 def column_max(ops: Ops, x: Array) -> Columns:

@@ -31,6 +31,11 @@ _GMRES_REACH = 1e4
 """GMRES-IR is tried while kappa * u_f is below this."""
 _UPCAST_FROM = 10.0
 """Above this kappa * u_f the preconditioner is applied in working precision."""
+_CONTRACTS = 0.5
+"""Corrections of a random right-hand side that contract by this show that A is regular."""
+_PROBE_STEPS = 8
+"""Corrections within which it must: singular matrices never get there, slow ones do."""
+_PROBE_CORRECTIONS = 3
 _EXPECTED_INNER = 40
 """Inner iterations that the cost model charges GMRES-IR with."""
 
@@ -150,7 +155,7 @@ class Ladder:
     rungs : sequence of Rung
         In order of cost; the last is the best that can be done.
     factorize : callable
-        ``rung -> Factors``; may raise LinAlgError on the last rung.
+        ``rung -> Factors``; may raise LinAlgError in working precision.
     refine : {"auto", "classical", "gmres", None}
     max_iter : int, optional
         Most refinement steps on a rung.
@@ -158,6 +163,8 @@ class Ladder:
         Climb when a rung fails. Otherwise the first rung is the last.
     climb_cost : callable, optional
         ``rung -> seconds`` that factoring on it is predicted to take.
+    is_proven : bool
+        The factors of the first rung have shown before that A is regular.
     """
 
     system: LinearSystem
@@ -167,6 +174,7 @@ class Ladder:
     max_iter: int | None = None
     fallback: bool = True
     climb_cost: Callable[[Rung], float] | None = None
+    is_proven: bool = False
     _walked: list[RungOutcome] = field(default_factory=list)
     _iterations: int = 0
     _inner: int = 0
@@ -188,6 +196,9 @@ class Ladder:
                 continue
             following = rungs[i + 1] if i + 1 < len(rungs) else None
             state = self._refine_on(rung, factors, following)
+            if self._lacks_proof(rung, state) and not self._shows_regular(rung, factors):
+                state.verdict[:] = Verdict.UNPROVEN
+                self._note(rung, "random right-hand side", "unproven")
             if best is None or _is_better(state, best[0]):
                 best = (state, rung)
             if state.converged:
@@ -247,6 +258,50 @@ class Ladder:
         self._inner += gmres.iterations
         self._note(rung, f"{factors.method} + GMRES", _outcome(state))
         return state
+
+    def _lacks_proof(self, rung: Rung, state: State) -> bool:
+        """Whether x may have converged although A is singular.
+
+        In working precision the condition estimate tells. Below, the factors of a singular A look
+        like those of one with a condition number near 1 / u_f, and corrections contract for every
+        b in the range of A.
+        """
+        proven = self.is_proven and rung == self.rungs[0]
+        return state.converged and self._is_low(rung) and self.refine is not None and not proven
+
+    def _shows_regular(self, rung: Rung, factors: Factors) -> bool:
+        """Whether the corrections of a random right-hand side contract too.
+
+        z has a component outside the range of a singular A, which M^-1 blows up along the null
+        vector and no correction reduces. By the method that delivered x: two solves and a product
+        for classical refinement; a GMRES for GMRES-IR, whose factors say less about A.
+        """
+        system, ops = self.system, self.system.ops
+        noise = np.random.default_rng(system.n).standard_normal((system.n, 1))
+        z = ops.xp.asfortranarray(ops.xp.asarray(noise).astype(system.b.dtype))
+        y = system.timed_solve(factors, z)
+        r = z - system.product(y)
+        if not self._walked[-1].method.endswith("GMRES"):
+            size = ops.amax(y)
+            for _ in range(_PROBE_STEPS):
+                d = system.timed_solve(factors, r)
+                if ops.amax(d) <= _CONTRACTS * size:
+                    return True
+                y = ops.xp.asfortranarray(y + d)
+                r = z - system.product(y)
+            return False
+        inner = Gmres(ops, system.product, lambda v: system.timed_solve(factors, v, upcast=True))
+        for _ in range(_PROBE_CORRECTIONS):
+            y = ops.xp.asfortranarray(y + inner(r))
+            r = z - system.product(y)
+            if not max(inner.reductions) <= inner.tol or ops.amax(r) <= _CONTRACTS * ops.amax(z):
+                break
+        self._inner += inner.iterations
+        kappa = system.norm_a * ops.amax(y) / ops.amax(z)  # at least so large
+        return bool(
+            ops.amax(r) <= _CONTRACTS * ops.amax(z)
+            and kappa * system.unit_roundoff * math.sqrt(system.n) <= _CONTRACTS
+        )
 
     def _loop(self, correct: Callable[[Array], Array], is_last: bool, limit: int) -> Refinement:
         system = self.system
