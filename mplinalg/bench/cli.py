@@ -92,7 +92,10 @@ def _solve(args: argparse.Namespace) -> int:
             for line in lines:
                 print(f"warning: {line}", file=sys.stderr)
 
-    poor = not report.status.is_success
+    unit = float(np.finfo(x.dtype).eps) / 2
+    errors = np.asarray(report.backward_error)
+    # --refine none and --tol may ask for less than working precision
+    poor = not report.status.is_success or not np.all(errors <= math.sqrt(len(a)) * unit)
     if poor and not lines:
         lines = [report.status.advice]
         print(f"warning: {lines[0]}", file=sys.stderr)

@@ -95,7 +95,7 @@ def solve_one(
 
 
 def is_small(m: int, n: int) -> bool:
-    """Whether gelsd is the cheaper way (measured; see the benchmarks)."""
+    """Whether gelsd is the cheaper way (measured roughly, on two cores)."""
     return m * n * n < _LEAST_WORK * max(1.0, 64.0 / n)
 
 

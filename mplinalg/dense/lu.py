@@ -78,26 +78,29 @@ class LU(Factored):
         return LU(a, self._precision, self._check_finite)
 
     def _unpack(self) -> tuple[Any, ...]:
-        with warnings.catch_warnings():
-            if self.shape[-1] == self.shape[-2]:  # lu_factor has warned already
-                warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
-            return tuple(_scipy_lu_factor(self._a))
+        *factors, info = _scipy_factors(self._a)
+        if info and self.shape[-1] != self.shape[-2]:  # of a square matrix lu_factor has warned
+            warnings.warn(
+                f"Diagonal number {info} is exactly zero. Singular matrix.", LinAlgWarning,
+                stacklevel=4,
+            )  # fmt: skip
+        return tuple(factors)
 
     def __repr__(self) -> str:
         return f"LU(shape={self.shape}, dtype={self.dtype}, precision={self.precision!r})"
 
 
-def _scipy_lu_factor(a: NDArray[Any]) -> tuple[Any, ...]:
-    """`scipy.linalg.lu_factor`, also of an empty batch."""
+def _scipy_factors(a: NDArray[Any]) -> tuple[Any, ...]:
+    """What `scipy.linalg.lu_factor` returns, also of an empty batch, and info for its warning."""
     if a.size == 0:
         k = min(a.shape[-2:])
-        return np.empty_like(a), np.zeros((*a.shape[:-2], k), dtype=np.int32)
+        return np.empty_like(a), np.zeros((*a.shape[:-2], k), dtype=np.int32), 0
+    (getrf,) = scipy.linalg.get_lapack_funcs(("getrf",), (a,))
+    factors = [getrf(a[index]) for index in np.ndindex(a.shape[:-2])]
     if a.ndim == 2:
-        return tuple(scipy.linalg.lu_factor(a, check_finite=False))
-    factors = [scipy.linalg.lu_factor(a[i], check_finite=False) for i in np.ndindex(a.shape[:-2])]
-    lu, piv = zip(*factors, strict=True)
-    batch = a.shape[:-2]
-    return np.reshape(lu, a.shape), np.reshape(piv, (*batch, -1))
+        return factors[0]
+    lu, piv, info = zip(*factors, strict=True)
+    return np.reshape(lu, a.shape), np.reshape(piv, (*a.shape[:-2], -1)), max(info)
 
 
 def lu_factor(

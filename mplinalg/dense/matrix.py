@@ -62,6 +62,8 @@ class Matrix:
     outer : Scaling, optional
         Set when A's entries are so extreme that sums of products would leave the range of the
         working precision: then `a` is the copy diag(rows) A diag(cols).
+    is_copy : bool
+        `a` is a copy of what was given (scaled, or with both triangles filled).
     seconds : dict
         ``convert`` and ``factor``.
     """
@@ -78,8 +80,10 @@ class Matrix:
         self.seconds = {"convert": 0.0, "factor": 0.0}
         self._copy: Array | None = None
         began = time.perf_counter()
+        given = a
         a = self._symmetrised(a, check_finite)
         self._measure(a, first, check_finite)
+        self.is_copy = self.a is not given
         self.seconds["convert"] += time.perf_counter() - began
 
     # -- measuring ------------------------------------------------------------------------------
@@ -118,6 +122,7 @@ class Matrix:
         self._copy = None
         if self.is_graded and is_finite and self.norm > 0:
             if self._is_extreme():
+                del w
                 self._bring_into_range(first)
                 return
             if first is FP32:  # this copy lost too much; a scaled one will be made

@@ -304,6 +304,8 @@ class QR:
             "auto", None, True,
         )  # fmt: skip
         self._factors: dict[Rung, Factored] = {}
+        self._precision = precision
+        self._wide: QR | None = None
         self.shape: tuple[int, int] = array.shape
         # a zero right-hand side has the factors made, and nothing refined
         self.report = self._answer(np.zeros((array.shape[0], 1), dtype)).report.of_vector()
@@ -326,7 +328,7 @@ class QR:
         Parameters
         ----------
         b : array_like, shape (m,) or (m, nrhs)
-            Its dtype may not be wider than that of A's factorization.
+            A double-precision b of a single-precision A is solved in double precision.
         refine : {"auto", "classical", "lsqr", None}, optional
         tol : float, optional
         full_output : bool, optional
@@ -355,6 +357,11 @@ class QR:
         if b1.dtype.kind == "c" and self._a.dtype.kind != "c":
             raise ValueError("b is complex and A is real; make QR of a complex copy of A")
         validate.check_finite(b1)
+        wide = np.result_type(self._a.dtype, validate.common_dtype(b1))
+        if wide != self._a.dtype:
+            if self._wide is None:
+                self._wide = QR(self._a.astype(wide), self._precision)
+            return self._wide.solve(b, refine=refine, tol=tol, full_output=full_output)
         columns = validate.to_dtype(b1, self._a.dtype).reshape(self.shape[0], -1)
         if b1.size == 0:
             columns = np.zeros((*b1.shape, 1)[:2], self._a.dtype)

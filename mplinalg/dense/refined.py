@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
-from ..factor.blocks import exponents
+from ..factor.blocks import blocks, exponents
 from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
 from ..ops import rates
@@ -29,6 +29,10 @@ COLUMNS_PER_ORDER = 20
 """With more than n / 20 right-hand sides their refinement costs what the factors save."""
 _BELIEVED = 10.0
 """After GMRES, low-precision factors are believed about rcond above this many u_f."""
+_BLOCK = 256
+"""Rows that are looked at together, where a copy of A is not wanted."""
+_GROWN = 1e6
+"""Growth from which the factors say nothing of the condition of A."""
 _PIVOT_RATIO = 2.0**24
 """Pivots that differ by more than this are those of a matrix with graded columns."""
 
@@ -173,6 +177,10 @@ def _verdict(
         return Status.STAGNATED, lost, rcond
     if _needs_condition_check(matrix, ascent, working):
         rcond = true_rcond(matrix, ascent.factors, system.norm1())
+        if not rcond >= eps and ascent.factors.growth(system.ops.amax(matrix.a)) > _GROWN:
+            # that of the factors, whose pivots have grown: ask factors that cannot
+            ascent.factors = matrix.factorize(Rung(working, QR))
+            rcond = true_rcond(matrix, ascent.factors, system.norm1())
         if not rcond >= eps:
             return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
     largest = _condition_seen(system, ascent)
@@ -244,7 +252,10 @@ def true_rcond(matrix: Matrix, factors: Factors, norm1: float) -> float:
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         norm_inverse = inverse_norm1(ops, matrix.a.shape[0], dtype, inverse, inverse_h)
-        largest = (abs(matrix.a) / rows[:, None]).sum(axis=0) / cols
+        sums = sum(
+            (abs(matrix.a[k]) / rows[k][:, None]).sum(axis=0) for k in blocks(len(rows), _BLOCK)
+        )
+        largest = sums / cols
         product = float(largest.max()) * norm_inverse
     return 1.0 / product if product > 0 else 0.0
 
@@ -284,7 +295,7 @@ def _report(
         overflows=factors.counters.overflows,
         underflows=factors.counters.underflows,
         seconds={**matrix.seconds, **system.seconds, "total": 0.0},
-        workspace_bytes=_workspace(matrix, system, ascent),
+        workspace_bytes=_workspace(matrix, system, ascent, detailed),
     )
 
 
@@ -326,10 +337,13 @@ def _forward_bound(system: LinearSystem, ascent: Ascent, factors: Factors) -> ND
     return np.full(k, bound if math.isfinite(bound) else math.inf)
 
 
-def _workspace(matrix: Matrix, system: LinearSystem, ascent: Ascent) -> int:
+def _workspace(matrix: Matrix, system: LinearSystem, ascent: Ascent, detailed: bool) -> int:
     """Bytes of the factors and of the vectors of the refinement, held at once."""
     vectors = 6 * system.b.nbytes
-    copies = matrix.a.nbytes if matrix.outer is not None else 0
+    estimates = detailed and matrix.triangle is None
+    if estimates or system.extended or system.b.shape[1] > 2:  # |A| a block of rows at a time
+        vectors += 2 * min(_BLOCK, system.n) * system.n * system.b.itemsize
+    copies = matrix.a.nbytes if matrix.is_copy else 0
     inner = 0
     if ascent.inner_iterations:
         inner = min(system.b.shape[1], 8) * 31 * system.n * system.b.itemsize

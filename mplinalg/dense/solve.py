@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -235,7 +236,7 @@ class _System:
         trans = "T" if self.transposed else "N"
         x, rcond = solve_by_lapack(a, b, structure, self.lower, trans)
         seconds = time.perf_counter() - began
-        if not is_certified(a, x, b, structure, self.lower, trans):
+        if math.isnan(rcond) or not is_certified(a, x, b, structure, self.lower, trans):
             return None
         message = None
         if not rcond >= 2 * working_format(a.dtype).unit_roundoff:
@@ -332,7 +333,7 @@ class _System:
             status, (RungOutcome(fmt.name, f"LAPACK, {structure}", "converged"),), fmt.name,
             backward_error=errors.omega, componentwise_error=errors.berr, rcond=rcond,
             seconds=_seconds(factor=seconds, residual=residual, total=seconds + residual),
-            workspace_bytes=int(a.nbytes + b.nbytes),
+            workspace_bytes=int(a.nbytes + min(a.shape[0], 256) * a[0].nbytes + 4 * b.nbytes),
         )  # fmt: skip
 
     @staticmethod

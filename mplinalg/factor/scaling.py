@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ops.protocol import Array, Ops
+from .blocks import exponents
 
 _MAX_EXPONENT = 1000
 
@@ -37,9 +38,17 @@ def equilibrate(ops: Ops, a: Array) -> Scaling:
 
     Reads A twice. Rows and columns of zeros keep the factor 1.
     """
-    row_max, _ = ops.extents(a)
+    row_max, unscaled = ops.extents(a)
     rows = _inverse_powers(ops, row_max)
     _, col_max = ops.extents(a, rows=rows)
+    tiny = ops.xp.finfo(col_max.dtype).tiny
+    for j in ops.xp.flatnonzero((col_max < tiny) & (unscaled > 0)).tolist():
+        # scaled by its rows this column underflows: its largest entry by exponents
+        column = a[:, j]
+        size = abs(column) if a.dtype.kind != "c" else abs(column.real) + abs(column.imag)
+        _, exponent = ops.xp.frexp(size)
+        top = ops.xp.where(size > 0, exponent + exponents(ops, rows), -(10**6)).max()
+        col_max[j] = ops.xp.ldexp(tiny, max(int(top), -_MAX_EXPONENT) + 1022)
     return Scaling(rows, _inverse_powers(ops, col_max))
 
 

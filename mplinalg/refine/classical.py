@@ -140,6 +140,8 @@ class Refinement:
             return True
         if state.iterations >= self.max_iter:
             met = self.criterion.is_met(state.errors)
+            if not self.is_last and not self.extended:
+                met &= state.errors.berr <= self.criterion.limiting_accuracy
             active = state.active
             state.verdict[active] = np.where(met[active], Verdict.CONVERGED, Verdict.STAGNATED)
             return True

@@ -191,10 +191,11 @@ class Ladder:
         for i, rung in enumerate(rungs):
             factors = None  # the memory of the rung before is free for the next
             factors = self.factorize(rung)
+            following = rungs[i + 1] if i + 1 < len(rungs) else None
             if not factors.is_usable:
                 self._note(rung, factors.method, "broke down")
-                continue
-            following = rungs[i + 1] if i + 1 < len(rungs) else None
+                if following is not None or best is not None or not self.fallback:
+                    continue  # else x of NaN is all there is, and is said to be
             state = self._refine_on(rung, factors, following)
             if self._lacks_proof(rung, state) and not self._shows_regular(rung, factors):
                 state.verdict[:] = Verdict.UNPROVEN
@@ -232,7 +233,7 @@ class Ladder:
         state = classical.run(x, system.b)
         self._iterations += state.iterations
         self._note(rung, f"{factors.method} + classical", _outcome(state))
-        if state.converged or self.refine == "classical":
+        if state.converged or self.refine == "classical" or self.max_iter == 0:
             return state
         if following is not None or self._is_low(rung):
             rcond = self._estimate(factors)
@@ -274,21 +275,30 @@ class Ladder:
 
         z has a component outside the range of a singular A, which M^-1 blows up along the null
         vector and no correction reduces. By the method that delivered x: two solves and a product
-        for classical refinement; a GMRES for GMRES-IR, whose factors say less about A.
+        for classical refinement; a GMRES for GMRES-IR, whose factors say less about A: neither
+        that it is positive definite, nor, by the size of its corrections, how accurate x is.
         """
         system, ops = self.system, self.system.ops
-        noise = np.random.default_rng(system.n).standard_normal((system.n, 1))
+        # the seed follows the data: the same call repeats itself, and no matrix fits all of them
+        total = np.float64(abs(complex(system.b.sum())))
+        seed = (system.n, int(total.view(np.uint64)))
+        noise = np.random.default_rng(seed).standard_normal((system.n, 1))
         z = ops.xp.asfortranarray(ops.xp.asarray(noise).astype(system.b.dtype))
         y = system.timed_solve(factors, z)
         r = z - system.product(y)
-        if not self._walked[-1].method.endswith("GMRES"):
-            size = ops.amax(y)
-            for _ in range(_PROBE_STEPS):
-                d = system.timed_solve(factors, r)
-                if ops.amax(d) <= _CONTRACTS * size:
-                    return True
-                y = ops.xp.asfortranarray(y + d)
-                r = z - system.product(y)
+        size, last = ops.amax(y), math.inf
+        for _ in range(_PROBE_STEPS):
+            d = system.timed_solve(factors, r)
+            moved = ops.amax(d)
+            if moved <= _CONTRACTS * size:
+                return True
+            if not moved < last:
+                break
+            last = moved
+            y = ops.xp.asfortranarray(y + d)
+            r = z - system.product(y)
+        by_gmres = self._walked[-1].method.endswith("GMRES")
+        if not by_gmres or factors.method == "Cholesky" or system.extended:
             return False
         inner = Gmres(ops, system.product, lambda v: system.timed_solve(factors, v, upcast=True))
         for _ in range(_PROBE_CORRECTIONS):

@@ -254,8 +254,8 @@ def test_factors_that_broke_down_are_noted_and_passed_over():
     np.testing.assert_allclose(ascent.x, b, rtol=4 * U)
 
 
-def test_none_if_no_rung_is_usable():
-    ascent, _ = on_identity([Mistaken(is_usable=False) for _ in RUNGS])
+def test_none_if_the_only_rung_is_not_usable():
+    ascent, _ = on_identity([Mistaken(is_usable=False) for _ in RUNGS], fallback=False)
     assert ascent is None
 
 

@@ -15,16 +15,20 @@ import numba
 __all__ = ["exact_kernel", "kernel"]
 
 
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """`numba.njit`, cached where there is a folder to cache in."""
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package nor the user's cache directory is writable
+        return numba.njit(**options)(function)
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile with reassociation of sums (vectorised reductions)."""
-    return numba.njit(
-        nogil=True,
-        cache=True,
-        error_model="numpy",
-        fastmath={"reassoc", "contract", "arcp", "nsz"},
-    )(function)
+    return _compile(function, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 
 def exact_kernel(function: Callable[..., Any]) -> Any:
     """Compile with every rounding where the source has it."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return _compile(function)

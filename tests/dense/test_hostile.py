@@ -1,0 +1,231 @@
+"""What a hostile user found: each of these was answered wrongly once."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mplinalg
+from mplinalg import (
+    QR,
+    LinAlgError,
+    LinAlgWarning,
+    Status,
+    cho_factor,
+    cho_solve,
+    lu_factor,
+    lu_solve,
+    solve,
+)
+from mplinalg.dense.direct import is_certified
+from mplinalg.factor.scaling import equilibrate
+from mplinalg.ops import ops_for
+from mplinalg.precision import FORMATS
+from mplinalg.testing import backward_error, forward_error, gallery
+
+U = np.finfo(float).eps / 2
+
+
+def orthogonal(n, seed):
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+
+
+# -- singular, and not singular ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 256])
+def test_a_tiny_column_beside_a_huge_one(n):
+    """Row scaling first makes the tiny column underflow; its entries are what decides."""
+    a = np.eye(n) * 1e200
+    a[0, :2], a[1, :2] = (1e200, 1e-200), (1e200, -1e-200)
+    b = np.zeros(n)
+    b[0] = 2.0
+    with pytest.warns(LinAlgWarning, match="ill-conditioned"):
+        x = solve(a, b)
+    np.testing.assert_allclose(x[:2], [1e-200, 1e200], rtol=1e-14)
+    scaling = equilibrate(ops_for(a), a)
+    scaled = scaling.rows[:, None] * (a * scaling.cols)
+    assert np.all(np.abs(scaled).max(axis=0) > 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_singular_matrix_that_one_vector_cannot_see(seed):
+    """The left null vector is orthogonal to one probe; the next right-hand side has another."""
+    n = 300
+    q = orthogonal(n, seed)
+    z = np.random.default_rng(n).standard_normal(n)
+    u = np.random.default_rng(seed + 50).standard_normal(n)
+    u -= z * (u @ z) / (z @ z)
+    u /= np.linalg.norm(u)
+    a = q - np.outer(u, u @ q)
+    with pytest.warns(LinAlgWarning, match="ill-conditioned"):
+        solve(a, a @ np.ones(n))
+
+
+@pytest.mark.parametrize("n", [100, 300])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_grown_pivots_do_not_make_a_matrix_ill_conditioned(n, order):
+    a = np.array(gallery.matrix("gfpp", n), order=order)
+    x_true = np.random.default_rng(0).standard_normal(n)
+    for b in (a @ np.ones(n), a @ x_true):
+        x = solve(a, b)
+        assert backward_error(a, x, b) <= np.sqrt(n) * U
+        x = lu_solve(lu_factor(a), b)
+        assert backward_error(a, x, b) <= np.sqrt(n) * U
+    assert forward_error(x, x_true) <= 1e-12
+
+
+# -- positive definite as asserted ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "fp16", "fp16x2", "fp32"])
+@pytest.mark.parametrize("least", [-0.01, -1e-6])
+def test_an_indefinite_matrix_is_refused_in_every_precision(precision, least):
+    q = orthogonal(300, 1)
+    spectrum = np.linspace(1, 2, 300)
+    spectrum[0] = least
+    a = (q * spectrum) @ q.T
+    a = (a + a.T) / 2
+    with pytest.raises(LinAlgError, match="not positive definite"):
+        solve(a, np.ones(300), assume_a="pos", precision=precision)
+    with pytest.raises(LinAlgError, match="not positive definite"):
+        cho_factor(a, precision=precision)
+
+
+# -- extended residuals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16", "fp32"])
+def test_extended_residuals_are_not_fooled_by_gmres(precision):
+    """b is exact: x_true and A have so few bits that A x_true is a sum of exact products."""
+    n = 256
+    a = np.ldexp(np.rint(np.ldexp(gallery.randsvd(n, 1e13, "one_small"), 43)), -43)
+    assert 1e11 < np.linalg.cond(a) < 1e15
+    x_true = np.random.default_rng(2).choice([-1.0, 1.0], n)
+    b = a @ x_true
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LinAlgWarning)  # a pinned precision may have to climb
+        x, report = solve(a, b, precision=precision, residual="extended", full_output=True)
+    assert report.status in (Status.CONVERGED, Status.DIRECT)
+    assert forward_error(x, x_true) <= 4 * U
+
+
+# -- certificates, statuses ----------------------------------------------------------------------
+
+
+def test_no_column_slips_through_the_certificate_of_many():
+    n, k = 100, 2000
+    rng = np.random.default_rng(0)
+    a, x = rng.standard_normal((n, n)), rng.standard_normal((n, k))
+    b = np.asarray(a.astype(np.longdouble) @ x, dtype=float)
+    assert is_certified(a, x, b, "general", False, "N")
+    bound = np.sqrt(n) * U * (np.abs(a).sum(axis=1).max() * np.abs(x).max() + np.abs(b).max())
+    b[3, 77] += 3 * bound
+    assert not is_certified(a, x, b, "general", False, "N")
+
+
+def test_an_unrefined_answer_is_not_called_converged():
+    a = np.random.default_rng(0).standard_normal((300, 300)) + 30 * np.eye(300)
+    _, report = solve(a, np.ones(300), precision="fp16", refine=None, full_output=True)
+    assert report.status is Status.DIRECT
+    assert report.backward_error > 1e-6
+
+
+# -- objects -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=str)
+def test_a_format_is_the_same_object_after_pickling(fmt):
+    assert pickle.loads(pickle.dumps(fmt)) is fmt
+
+
+def test_swapped_columns_are_a_modified_matrix():
+    a = np.random.default_rng(0).standard_normal((300, 300))
+    for i, j in ((3, 5), (7, 8), (100, 200)):
+        factors = lu_factor(a)
+        a[:, [i, j]] = a[:, [j, i]]
+        with pytest.raises(LinAlgError, match="modified"):
+            lu_solve(factors, np.ones(300))
+
+
+def test_unpacking_in_threads_leaves_the_warning_filters_alone():
+    rng = np.random.default_rng(0)
+    before = list(warnings.filters)
+    for _ in range(5):
+        factors = [lu_factor(rng.standard_normal((64, 64))) for _ in range(8)]
+        threads = [threading.Thread(target=tuple, args=(f,)) for f in factors]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.filterwarnings("ignore::mplinalg.LinAlgWarning")
+@pytest.mark.parametrize("n", [5, 300])
+def test_nan_that_nobody_checked_is_not_called_a_modification(n):
+    a = np.random.default_rng(0).standard_normal((n, n))
+    a[1, 2] = np.nan
+    assert np.isnan(lu_solve(lu_factor(a, check_finite=False), np.ones(n))).any()
+
+
+def test_a_double_right_hand_side_of_single_factors_is_solved_in_double():
+    a = np.random.default_rng(0).standard_normal((200, 150)).astype(np.float32)
+    b = np.random.default_rng(1).standard_normal(200)
+    x = QR(a).solve(b)
+    assert x.dtype == np.float64
+    expected = np.linalg.lstsq(a.astype(float), b)[0]
+    assert forward_error(x, expected) <= 1e-12
+
+
+def test_rectangular_factors_do_not_solve():
+    with pytest.raises(ValueError, match="square"):
+        lu_solve(lu_factor(np.ones((3, 2)) + np.eye(3, 2)), np.ones(3))
+
+
+@pytest.mark.parametrize("options", [{"refine": "gmres"}, {"refine": "x"}, {"tol": 1e-8}])
+def test_a_plain_tuple_is_not_refined(options):
+    a = np.array([[4.0, 1.0], [1.0, 3.0]])
+    with pytest.raises(ValueError, match=r"refine|tol"):
+        lu_solve(tuple(lu_factor(a)), np.ones(2), **options)
+    with pytest.raises(ValueError, match=r"refine|tol"):
+        cho_solve(tuple(cho_factor(a)), np.ones(2), **options)
+
+
+@pytest.mark.parametrize("solver", [lu_solve, lambda f, b, **k: f.solve(b, **k)])
+def test_the_report_of_a_vector_has_floats(solver):
+    a = np.random.default_rng(0).standard_normal((300, 300))
+    _, report = solver(lu_factor(a), np.ones(300), full_output=True)
+    assert isinstance(report.backward_error, float)
+    assert isinstance(report.componentwise_error, float)
+
+
+# -- installation --------------------------------------------------------------------------------
+
+
+def test_kernels_compile_where_nothing_can_be_cached(tmp_path):
+    """A package and a home directory that cannot be written to."""
+    package = Path(mplinalg.__file__).parent
+    shutil.copytree(package, tmp_path / "mplinalg", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import numba.core.caching as c\n"
+        "c.CacheImpl._locator_classes = []\n"  # what an unwritable disk comes to, also for root
+        "import numpy as np, mplinalg\n"
+        "x = mplinalg.solve(np.eye(300) + 0.001, np.ones(300))\n"
+        "print(abs((np.eye(300) + 0.001) @ x - 1).max() < 1e-12, mplinalg.__file__)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", str(tmp_path / "mplinalg" / "__init__.py")]
