@@ -22,10 +22,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("mplinalg")
 
-# NumPy's wheels carry a BLAS of their own, in which the tests compute what they compare with. On a
-# busy machine its threads and those of SciPy's BLAS, which is what is tested, wait for each other.
+# The wheels of NumPy and SciPy carry a BLAS each. Beside another busy process their spinning threads
+# make small problems a hundred times slower; dense/test_threads.py takes all threads.
 for _library in threadpoolctl.ThreadpoolController().lib_controllers:
-    if "numpy.libs" in _library.filepath:
+    if _library.user_api == "blas":
         _library.set_num_threads(1)
 
 

@@ -215,6 +215,8 @@ def lstsq(
     if check_finite:
         validate.check_finite(a1, b1)
     cutoff = float(np.finfo(dtype).eps) if cond is None else float(cond)
+    if not cutoff >= 0:
+        raise ValueError(f"cond must not be negative; got {cond!r}")
     options = Options(
         cutoff, lapack_driver, pinned, "lsqr" if refine == "gmres" else refine, tol, fallback
     )

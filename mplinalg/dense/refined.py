@@ -18,6 +18,7 @@ from ..factor.lu import LUFactors
 from ..ops import rates
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, FP64, Format, working_format
+from ..refine.gmres import Gmres
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
@@ -346,7 +347,8 @@ def _workspace(matrix: Matrix, system: LinearSystem, ascent: Ascent, detailed: b
     copies = matrix.a.nbytes if matrix.is_copy else 0
     inner = 0
     if ascent.inner_iterations:
-        inner = min(system.b.shape[1], 8) * 31 * system.n * system.b.itemsize
+        gmres = Gmres(system.ops, system.product, system.product)
+        inner = gmres.workspace_bytes(system.n, system.b.shape[1], system.b.itemsize)
     return int(ascent.factors.workspace_bytes + vectors + copies + inner)
 
 

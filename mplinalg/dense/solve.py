@@ -156,7 +156,7 @@ def solve(
     if b1.shape[-2] != a1.shape[-1] and a1.size != 1:
         raise ValueError(f"incompatible shapes: {a.shape=} and {b.shape=}")
     batch = np.broadcast_shapes(a1.shape[:-2], b1.shape[:-2])
-    one = _System(asserted, assume_a, lower, transposed, check_finite, options, full_output)
+    one = _System(asserted, lower, transposed, check_finite, options, full_output)
     if a1.shape[-2:] == (1, 1):
         b1 = np.broadcast_to(b1, (*batch, *b1.shape[-2:]))
         x, report, message = one.scalar(a1, b1)
@@ -186,11 +186,10 @@ class _System:
     """The keywords of one call, and the ways to solve that they leave."""
 
     def __init__(
-        self, asserted: str | None, assume_a: str | None, lower: bool, transposed: bool,
+        self, asserted: str | None, lower: bool, transposed: bool,
         check_finite: bool, options: Options, full_output: bool,
     ) -> None:  # fmt: skip
         self.asserted = asserted
-        self.assume_a = assume_a
         self.lower = lower
         self.transposed = transposed
         self.check_finite = check_finite

@@ -187,6 +187,13 @@ def test_a_double_right_hand_side_of_single_factors_is_solved_in_double():
     assert forward_error(x, expected) <= 1e-12
 
 
+@pytest.mark.parametrize("shape", [(9, 3), (900, 300)])
+def test_a_negative_cutoff_is_refused_at_every_size(shape):
+    a = np.random.default_rng(0).standard_normal(shape)
+    with pytest.raises(ValueError, match=r"cond|rcond"):
+        mplinalg.lstsq(a, np.ones(len(a)), cond=-1)
+
+
 def test_rectangular_factors_do_not_solve():
     with pytest.raises(ValueError, match="square"):
         lu_solve(lu_factor(np.ones((3, 2)) + np.eye(3, 2)), np.ones(3))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from mplinalg import LinAlgWarning, cho_factor, cho_solve, lu_factor, lu_solve, solve
 from mplinalg.testing import gallery
 
 THREADS = 4
 TIMEOUT = 120.0  # seconds; a deadlock, not a slow machine
+
+
+@pytest.fixture(autouse=True)
+def _all_threads():
+    with threadpoolctl.threadpool_limits(os.cpu_count(), "blas"):
+        yield
 
 
 def at_once(function, items):
