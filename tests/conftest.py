@@ -22,8 +22,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("mplinalg")
 
-# The wheels of NumPy and SciPy carry a BLAS each. Beside another busy process their spinning threads
-# make small problems a hundred times slower; dense/test_threads.py takes all threads.
+# The wheels of NumPy and SciPy carry a BLAS each. Beside another busy process their spinning
+# threads make small problems a hundred times slower; dense/test_threads.py takes all threads.
 for _library in threadpoolctl.ThreadpoolController().lib_controllers:
     if _library.user_api == "blas":
         _library.set_num_threads(1)
