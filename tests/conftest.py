@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  (loads the BLAS whose threads are limited below)
 import threadpoolctl
 
 # Compiling a Numba kernel takes longer than Hypothesis' default deadline; the same examples every

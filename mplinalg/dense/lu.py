@@ -221,7 +221,7 @@ def lu_solve(
     >>> import numpy as np
     >>> from mplinalg import lu_factor, lu_solve
     >>> a = np.array([[4.0, 3.0], [6.0, 3.0]])
-    >>> lu_solve(lu_factor(a), [10.0, 9.0], trans=1)
+    >>> lu_solve(lu_factor(a), [10.0, 6.0], trans=1)
     array([1., 1.])
     """
     if isinstance(lu_and_piv, LU):

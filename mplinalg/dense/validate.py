@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,7 +125,7 @@ def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 def tolerance(tol: float | None, max_iter: int | None = None) -> None:
     """Raise ValueError unless `tol` is positive and `max_iter` a count (or None)."""
-    if tol is not None and not (np.isscalar(tol) and np.isreal(tol) and 0.0 < float(tol) < 1.0):
+    if tol is not None and not (isinstance(tol, numbers.Real) and 0.0 < float(tol) < 1.0):
         raise ValueError(f"tol must lie between 0 and 1; got {tol!r}")
     if max_iter is not None and (
         isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0
