@@ -202,8 +202,8 @@ def factorization_error(
     Notes
     -----
     The product is formed in float64, whose own rounding contributes at most about the unit roundoff
-    2^-53 times the ratio of the norms of abs(F1) abs(F2) and of A. Every array is scaled by a power of
-    two, so that no norm or product overflows. 2 m n k flops.
+    2^-53 times the ratio of the norms of abs(F1) abs(F2) and of A. Every array is scaled by a power
+    of two, so that no norm or product overflows. 2 m n k flops.
 
     References
     ----------
