@@ -188,6 +188,8 @@ def lstsq(
     >>> print(np.round(x, 12), rank)
     [2. 3.] 2
     """
+    if cond is not None and not float(cond) >= 0:
+        raise ValueError(f"cond must not be negative; got {cond!r}")
     if (
         precision == "auto" and refine == "auto" and tol is None and not full_output
         and _is_scipys(a, b) and (check_finite or (np.isfinite(a).all() and np.isfinite(b).all()))
@@ -215,8 +217,6 @@ def lstsq(
     if check_finite:
         validate.check_finite(a1, b1)
     cutoff = float(np.finfo(dtype).eps) if cond is None else float(cond)
-    if not cutoff >= 0:
-        raise ValueError(f"cond must not be negative; got {cond!r}")
     options = Options(
         cutoff, lapack_driver, pinned, "lsqr" if refine == "gmres" else refine, tol, fallback
     )
