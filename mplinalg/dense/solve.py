@@ -332,7 +332,7 @@ class _System:
             status, (RungOutcome(fmt.name, f"LAPACK, {structure}", "converged"),), fmt.name,
             backward_error=errors.omega, componentwise_error=errors.berr, rcond=rcond,
             seconds=_seconds(factor=seconds, residual=residual, total=seconds + residual),
-            workspace_bytes=int(a.nbytes + min(a.shape[0], 256) * a[0].nbytes + 4 * b.nbytes),
+            workspace_bytes=_direct_workspace(a, b, structure),
         )  # fmt: skip
 
     @staticmethod
@@ -342,6 +342,12 @@ class _System:
             Status.DIRECT, precision=working_format(b.dtype).name, backward_error=nothing,
             componentwise_error=nothing.copy(), seconds=_seconds(),
         )  # fmt: skip
+
+
+def _direct_workspace(a: Array, b: Array, structure: str) -> int:
+    """Bytes of LAPACK's copy, of a block of |A|, of x and r; of A filled up from one triangle."""
+    copies = 3 if structure in structures.ONE_TRIANGLE else 1
+    return int(copies * a.nbytes + min(a.shape[0], 256) * a[0].nbytes + 4 * b.nbytes)
 
 
 def _seconds(**known: float) -> dict[str, float]:
