@@ -80,6 +80,13 @@ def test_lapack_takes_one_copy(kind):
     assert 0.7 * report.workspace_bytes <= held <= 1.3 * report.workspace_bytes + BLOCK
 
 
+@pytest.mark.parametrize("assume_a", ["pos", "sym"])
+def test_one_triangle_in_working_precision_is_filled_up(assume_a):
+    a, b = (array.astype("f") for array in system("definite", "C"))
+    held, (_, report) = peak(lambda: solve(a, b, assume_a=assume_a, full_output=True))
+    assert 0.7 * report.workspace_bytes <= held <= 1.3 * report.workspace_bytes
+
+
 @pytest.mark.parametrize("factor", [lu_factor, cho_factor])
 def test_factors_refer_to_the_matrix(factor):
     """A factor object holds the low-precision factors, and no copy of the matrix."""
