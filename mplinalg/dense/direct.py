@@ -17,7 +17,9 @@ from scipy.linalg import get_lapack_funcs
 from ..errors import LinAlgError
 from ..factor.blocks import blocks
 from ..factor.condest import inverse_norm1
+from ..factor.lu import LUFactors
 from ..ops import ops_for
+from ..ops.protocol import Checked
 from ..precision import working_format
 from . import messages
 from . import structure as s
@@ -25,6 +27,8 @@ from . import structure as s
 Array = NDArray[Any]
 
 _PROBE_COLUMNS = 4
+_MARGIN = 1e4
+"""By how much, times sqrt(n), a random bound on the condition number is trusted to fall short."""
 _GROWN = 1e6
 """Growth from which the factors say nothing of the condition of A."""
 _BLOCK = 256
@@ -32,18 +36,21 @@ _BACKWARD_STABLE = (s.DIAGONAL, s.TRIDIAGONAL, s.UPPER, s.LOWER)
 
 
 class Direct(NamedTuple):
-    """An answer, and the reciprocal condition number of its matrix as LAPACK estimates it.
-
-    NaN where its factors cannot tell.
-    """
+    """An answer, and what came to light about it on the way."""
 
     x: Array
-    rcond: float
+    rcond: float | None
+    """Estimated reciprocal condition number; NaN where the factors cannot tell; None if it was not
+    asked for and a random right-hand side found A well conditioned."""
+    is_certified: bool = False
+    """Every column of x is known to have a backward error within sqrt(n) u."""
 
 
 # what overflows is seen by the certificate
 @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
-def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str) -> Direct:
+def solve_directly(
+    a: Array, b: Array, structure: str, lower: bool, trans: str, *, estimate: bool = False
+) -> Direct:
     """Solve op(A) x = b in working precision.
 
     Parameters
@@ -56,12 +63,17 @@ def solve_by_lapack(a: Array, b: Array, structure: str, lower: bool, trans: str)
     lower : bool
         Triangle that is read of symmetric, Hermitian and positive definite matrices.
     trans : {"N", "T"}
+    estimate : bool
+        Estimate the condition number even where nothing suggests that it is large.
 
     Raises
     ------
     LinAlgError
         Exactly singular, or not positive definite where that was asserted.
     """
+    checked = _SOLVERS_CHECKED.get(structure)
+    if checked is not None:
+        return checked(a, b, lower, trans, estimate)
     return _SOLVERS[structure](a, b, lower, trans)
 
 
@@ -75,39 +87,65 @@ def _norm_inf(a: Array) -> float:
     return max(float(np.abs(a[rows]).sum(axis=1).max()) for rows in blocks(a.shape[0], _BLOCK))
 
 
-def _general(a: Array, b: Array, lower: bool, trans: str) -> Direct:
-    # the buffer of a C-ordered A, read by columns, is A^T: no transposed copy
-    flipped = not a.flags.f_contiguous
-    stored = a.T if flipped else a
-    getrf, gecon, getrs = get_lapack_funcs(("getrf", "gecon", "getrs"), (a,))
-    lu, piv, info = getrf(stored)
-    if info > 0:
-        raise LinAlgError(messages.singular(info, a.shape[0]))
-    rcond, _ = gecon(lu, _norm1(a), norm=b"I" if flipped else b"1")
-    x, _ = getrs(lu, piv, b, trans=int(flipped != (trans == "T")))
-    if not rcond >= np.finfo(lu.dtype).eps and np.abs(lu).max() > _GROWN * np.abs(a).max():
+def is_suspicious(kappa: float, n: int, eps: float) -> bool:
+    """Whether a bound on the condition number from one random vector leaves room for 1 / eps."""
+    return not kappa * math.sqrt(n) * _MARGIN * eps < 1.0
+
+
+def _general(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
+    seen = ops_for(a).gesv(a, b, trans=trans)
+    if seen.info > 0:
+        raise LinAlgError(messages.singular(seen.info, a.shape[0]))
+    return judge_lu(a, seen, estimate=estimate)
+
+
+@np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
+def judge_lu(a: Array, seen: Checked, *, estimate: bool = False) -> Direct:
+    """What `Ops.gesv` has found, with the condition number if that may be large."""
+    n, eps = a.shape[0], float(np.finfo(a.dtype).eps)
+    if not seen.omega < math.inf:  # nothing is known, and there may be no factors
+        return Direct(seen.x, math.nan)
+    certified = seen.omega <= math.sqrt(n) * eps / 2
+    if not (estimate or is_suspicious(seen.kappa, n, eps)):
+        return Direct(seen.x, None, certified)
+    ops, fmt = ops_for(a), working_format(a.dtype)
+    assert seen.piv is not None
+    factors = LUFactors(ops, seen.factors, seen.piv, fmt, seen.transposed)
+    rcond = factors.rcond(_norm1(a), a.dtype)
+    if not rcond >= eps and factors.growth(ops.amax(a)) > _GROWN:
         rcond = math.nan  # that of the factors, whose pivots have grown, not that of A
-    return Direct(x, float(rcond))
+    return Direct(seen.x, rcond, certified)
 
 
-def _positive_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
-    potrf, pocon, potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), (a,))
-    c, info = potrf(a, lower=lower, clean=0)
-    if info > 0:
-        raise LinAlgError(messages.not_definite(info))
-    rcond, _ = pocon(c, _norm1(_full(a, lower, False)), uplo=b"L" if lower else b"U")
-    x, _ = potrs(c, b, lower=lower)
-    return Direct(x, float(rcond))
+def _positive_definite(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
+    seen = ops_for(a).posv(a, b, lower=lower)
+    if seen.info > 0:
+        raise LinAlgError(messages.not_definite(seen.info))
+    return judge_cholesky(a, seen, lower, estimate=estimate)
 
 
-def _perhaps_definite(a: Array, b: Array, lower: bool, trans: str) -> Direct:
-    potrf, pocon, potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), (a,))
-    c, info = potrf(a, lower=lower, clean=0)
-    if info > 0:
-        return _general(a, b, lower, trans)
-    rcond, _ = pocon(c, _norm1(a), uplo=b"L" if lower else b"U")
-    x, _ = potrs(c, b, lower=lower)
-    return Direct(x, float(rcond))
+@np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
+def judge_cholesky(a: Array, seen: Checked, lower: bool, *, estimate: bool = False) -> Direct:
+    """What `Ops.posv` has found, with the condition number if that may be large."""
+    n, eps = a.shape[0], float(np.finfo(a.dtype).eps)
+    if not seen.omega < math.inf:  # nothing is known, and there may be no factors
+        return Direct(seen.x, math.nan)
+    certified = seen.omega <= math.sqrt(n) * eps / 2
+    if not (estimate or is_suspicious(seen.kappa, n, eps)):
+        return Direct(seen.x, None, certified)
+    c = seen.factors
+    (pocon,) = get_lapack_funcs(("pocon",), (c,))
+    flipped = not c.flags.f_contiguous  # conj(A), in the other triangle
+    uplo = b"L" if lower != flipped else b"U"
+    rcond, _ = pocon(c.T if flipped else c, seen.norm, uplo=uplo)
+    return Direct(seen.x, float(rcond), certified)
+
+
+def _perhaps_definite(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
+    try:
+        return _positive_definite(a, b, lower, trans, estimate)
+    except LinAlgError:  # it only looked so
+        return _general(a, b, lower, trans, estimate)
 
 
 def _indefinite(hermitian: bool) -> Callable[[Array, Array, bool, str], Direct]:
@@ -155,7 +193,7 @@ def _triangular(is_lower: bool) -> Callable[[Array, Array, bool, str], Direct]:
 def _tridiagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     n = a.shape[0]
     if n < 3:  # some LAPACK wrappers want a second superdiagonal
-        return _general(np.triu(np.tril(a, 1), -1), b, lower, trans)
+        return _general(np.triu(np.tril(a, 1), -1), b, lower, trans, True)
     gttrf, gttrs, gtcon = get_lapack_funcs(("gttrf", "gttrs", "gtcon"), (a,))
     dl, d, du = (np.array(np.diagonal(a, k)) for k in (-1, 0, 1))
     norm = np.abs(d)
@@ -193,10 +231,12 @@ def _banded(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     return Direct(apply(b, int(trans == "T")), 1.0 / (norm * inverse) if inverse else 0.0)
 
 
-_SOLVERS = {
+_SOLVERS_CHECKED = {
     s.GENERAL: _general,
     s.POSITIVE_DEFINITE: _positive_definite,
     s.MAYBE_POSITIVE_DEFINITE: _perhaps_definite,
+}
+_SOLVERS = {
     s.SYMMETRIC: _indefinite(hermitian=False),
     s.HERMITIAN: _indefinite(hermitian=True),
     s.DIAGONAL: _diagonal,

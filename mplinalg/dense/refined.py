@@ -17,7 +17,7 @@ from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
 from ..ops import rates
 from ..ops.protocol import Array, Ops
-from ..precision import FP32, FP64, Format, working_format
+from ..precision import FP32, Format, working_format
 from ..refine.gmres import Gmres
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
@@ -38,6 +38,12 @@ _PIVOT_RATIO = 2.0**24
 """Pivots that differ by more than this are those of a matrix with graded columns."""
 
 
+def pays_low_precision(n: int, nrhs: int, dtype: np.dtype[Any]) -> bool:
+    """Whether single-precision factors and refinement cost less than factors in double."""
+    is_double = dtype.char in "dD"
+    return is_double and n >= LOW_PRECISION_FROM and n >= COLUMNS_PER_ORDER * nrhs
+
+
 @dataclass(frozen=True)
 class Options:
     """How to solve: the keywords of `solve` that concern precision."""
@@ -51,13 +57,11 @@ class Options:
 
     def first_format(self, n: int, nrhs: int, dtype: np.dtype[Any]) -> Format:
         """The format that the first factorization is made in."""
-        working = working_format(dtype)
         if self.precision is not None:
             return self.precision
-        if self.refine is None or working is FP32:
-            return working
-        pays = n >= LOW_PRECISION_FROM and n >= COLUMNS_PER_ORDER * nrhs
-        return FP32 if pays else FP64
+        if self.refine is not None and pays_low_precision(n, nrhs, dtype):
+            return FP32
+        return working_format(dtype)
 
 
 def rungs_from(first: Format, method: str, dtype: np.dtype[Any]) -> list[Rung]:

@@ -16,16 +16,14 @@ from ..refine.criterion import Criterion, column_max
 from ..report import RungOutcome, SolveReport, Status
 from . import messages, validate
 from . import structure as structures
-from .direct import effective_matrix, is_certified, solve_by_lapack
+from .direct import effective_matrix, is_certified, solve_directly
+from .lean import solve_lean
 from .matrix import Matrix
 from .refined import Options, solve_on_ladder, warn
 
 Array = NDArray[Any]
 
 __all__ = ["solve"]
-
-_DETECT_FROM = 32
-"""Order below which looking for structure costs more than LU."""
 
 
 def solve(
@@ -135,6 +133,14 @@ def solve(
     >>> report.precision, report.status.name, bool(report.backward_error < 1e-15)
     ('fp32', 'CONVERGED', True)
     """
+    is_default = (
+        precision == "auto" and refine == "auto" and residual == "working" and tol is None
+        and max_iter is None and not (transposed or full_output)
+    )  # fmt: skip
+    if is_default:
+        x = solve_lean(a, b, assume_a, lower, check_finite)
+        if x is not None:
+            return x
     asserted = structures.asserted(assume_a)
     a = validate.as_array(a, "a")
     b = validate.as_array(b, "b")
@@ -213,7 +219,7 @@ class _System:
             validate.check_finite(a)
         structure = self.asserted
         if structure is None:
-            structure = structures.detect(a) if n >= _DETECT_FROM else structures.GENERAL
+            structure = structures.detect(a)
         if self._is_plain and (is_direct or structure in structures.SPARSE_KINDS):
             if not is_direct and self.check_finite:
                 validate.check_finite(a)
@@ -233,15 +239,20 @@ class _System:
         """Working precision by LAPACK; None if the answer fails its certificate."""
         began = time.perf_counter()
         trans = "T" if self.transposed else "N"
-        x, rcond = solve_by_lapack(a, b, structure, self.lower, trans)
+        x, rcond, certified = solve_directly(
+            a, b, structure, self.lower, trans, estimate=self.full_output
+        )
         seconds = time.perf_counter() - began
-        if math.isnan(rcond) or not is_certified(a, x, b, structure, self.lower, trans):
+        if rcond is not None and math.isnan(rcond):
+            return None
+        if not certified and not is_certified(a, x, b, structure, self.lower, trans):
             return None
         message = None
-        if not rcond >= 2 * working_format(a.dtype).unit_roundoff:
+        if rcond is not None and not rcond >= 2 * working_format(a.dtype).unit_roundoff:
             message = messages.ill_conditioned(rcond)
         report = None
         if self.full_output:
+            assert rcond is not None
             report = self._direct_report(a, x, b, structure, seconds, rcond, message)
         return x, report, message
 
@@ -291,6 +302,11 @@ class _System:
         x = np.empty(b.shape, b.dtype)
         reports, messages, singular = [], [], []
         for index in np.ndindex(batch):
+            if self._is_plain and not (self.full_output or self.transposed):
+                fast = solve_lean(a[index], b[index], self.asserted, self.lower, self.check_finite)
+                if fast is not None:
+                    x[index] = fast
+                    continue
             try:
                 x[index], report, message = self.solve(a[index], b[index])
             except LinAlgError as error:
@@ -346,7 +362,8 @@ class _System:
 
 def _direct_workspace(a: Array, b: Array, structure: str) -> int:
     """Bytes of LAPACK's copy, of a block of |A|, of x and r; of A filled up from one triangle."""
-    copies = 3 if structure in structures.ONE_TRIANGLE else 1
+    filled = {structures.POSITIVE_DEFINITE: 2, structures.SYMMETRIC: 3, structures.HERMITIAN: 3}
+    copies = filled.get(structure, 1)
     return int(copies * a.nbytes + min(a.shape[0], 256) * a[0].nbytes + 4 * b.nbytes)
 
 

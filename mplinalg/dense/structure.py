@@ -46,8 +46,22 @@ def asserted(assume_a: str | None) -> str | None:
     raise ValueError(f"{assume_a} is not a recognized matrix structure")
 
 
+DETECT_FROM = 32
+"""Order below which looking for structure costs more than LU."""
+
+
+def may_have_structure(a: NDArray[Any]) -> bool:
+    """Whether `detect` could find anything: two corners tell most dense matrices from the rest."""
+    if len(a) < DETECT_FROM:
+        return False
+    right, left = a[0, -1], a[-1, 0]
+    return right == 0 or left == 0 or right == left.conjugate()
+
+
 def detect(a: NDArray[Any]) -> str:
     """The structure of a square matrix, exactly; a dense one is recognised in O(n) reads."""
+    if not may_have_structure(a):
+        return GENERAL
     n = a.shape[0]
     below, above = bandwidth(a)
     if below == 0 or above == 0:

@@ -234,11 +234,15 @@ def lu(
 ) -> LUFactors:
     """Factor the working copy `w` of a square matrix, in place, whatever its layout.
 
-    `w` is C-like or F-like in ``fmt.dtype``; a C-like one is factored as its transpose.
+    `w` is C-like or F-like in ``fmt.dtype``; of it and its transpose, the one is factored whose
+    layout suits `getrf`.
     `scaling` is what `w` was scaled by when it was copied.
     """
     counters = Counters()
-    transposed = not ops.is_f_like(w)
-    view = w.T if transposed else w
+    if fmt.is_native and pivoting == "partial":
+        view = ops.getrf_view(w)
+    else:
+        view = w if ops.is_f_like(w) else w.T
+    transposed = view is not w
     piv, info = getrf(ops, view, fmt, pivoting=pivoting, block=block, counters=counters)
     return LUFactors(ops, view, piv, fmt, transposed, info, scaling, counters)

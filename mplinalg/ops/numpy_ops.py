@@ -6,6 +6,7 @@ multiplied by fp32 BLAS. Numba is imported at the first call that needs a kernel
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..kernels.cpu import lapack
 from ..precision import FORMATS, Format, real_dtype, working_format
-from .protocol import ColumnErrors, Conversion, Counters
+from .protocol import Checked, ColumnErrors, Conversion, Counters, Refined
 
 Array = NDArray[Any]
 
@@ -24,6 +25,11 @@ _DROPPED_BITS = {"bf16": 16, "tf32": 13}
 _FUSED_COLUMNS = 2
 """Up to so many right-hand sides the fused residual kernel beats gemm."""
 _ROW_BLOCK = 256
+_ROWS_TO = 64
+"""Order up to which complex double matrices are factored by rows; LAPACK is faster beyond."""
+_HERK = {"f": "syrk", "c": "herk"}
+_LOWER = {"d": np.dtype(np.float32), "D": np.dtype(np.complex64)}
+_UNIT = {"f": 2.0**-24, "d": 2.0**-53}
 
 
 def _real_lines(a: Array) -> tuple[Array, bool]:
@@ -250,20 +256,58 @@ class NumpyOps:
 
     # -- factorizations -------------------------------------------------------------------------
 
+    def getrf_view(self, a: Array) -> Array:
+        if a.dtype == np.complex128 and len(a) > _ROWS_TO:
+            return a if lapack.is_f_like(a) else a.T
+        return a if a.flags.c_contiguous or not a.flags.f_contiguous else a.T
+
     def getrf(self, a: Array) -> tuple[Array, int]:
-        return lapack.getrf(a)
+        if not _is_by_rows(a):
+            return lapack.getrf(a)
+        from ..kernels.cpu import getrf as kernels
+
+        piv = np.empty(len(a), np.int32)
+        real = a.view(real_dtype(a.dtype))
+        return piv, kernels.getrf_rows(lapack.address("gemm", a.dtype), a, real, piv)
 
     def getrf_panel(self, a: Array) -> tuple[Array, int]:
         return lapack.getrf(a)
 
     def getrs(self, lu: Array, piv: Array, b: Array, *, trans: str = "N") -> None:
-        lapack.getrs(lu, piv, b, trans)
+        if not _is_by_rows(lu):
+            lapack.getrs(lu, piv, b, trans)
+            return
+        from ..kernels.cpu import getrs as kernels
+
+        lapack.check_getrs(lu, piv, b)
+        conjugate = trans == "C" and lu.dtype.kind == "c"
+        if conjugate:  # A^-H b = conj(A^-T conj(b))
+            np.conjugate(b, out=b)
+        lines = b.T if b.flags.f_contiguous else np.ascontiguousarray(b.T)
+        addresses = _addresses(lu.dtype, "gemm", "trsv", "trsm")
+        kernels.getrs_rows(*addresses, lu, piv, lines, trans != "N", False)
+        if not b.flags.f_contiguous:
+            b[...] = lines.T
+        if conjugate:
+            np.conjugate(b, out=b)
 
     def gecon(self, lu: Array, norm: float, kind: str = "1") -> float:
-        return lapack.gecon(lu, norm, kind)
+        if not _is_by_rows(lu):
+            return lapack.gecon(lu, norm, kind)
+        from ..kernels.cpu import getrs as kernels
+
+        addresses = _addresses(lu.dtype, "gemm", "trsv", "trsm")
+        piv = np.arange(len(lu), dtype=np.int32)
+        inverse = kernels.inverse_norm(*addresses, lu, piv, kind == "I")
+        return 1.0 / (norm * inverse) if norm * inverse > 0 else 0.0
 
     def potrf(self, a: Array, *, lower: bool) -> int:
-        return lapack.potrf(a, lower)
+        if not a.flags.f_contiguous or a.shape[0] != a.shape[1]:
+            return lapack.potrf(a, lower)
+        from ..kernels.cpu import potrf as kernels
+
+        gemm, herk = _addresses(a.dtype, "gemm", _HERK[a.dtype.kind])
+        return kernels.potrf_rows(gemm, herk, a.T, lower)
 
     def potrs(self, c: Array, b: Array, *, lower: bool) -> None:
         lapack.potrs(c, b, lower)
@@ -280,6 +324,71 @@ class NumpyOps:
 
     def trcon(self, r: Array, *, lower: bool) -> float:
         return lapack.trcon(r, lower)
+
+    # -- whole systems --------------------------------------------------------------------------
+
+    refines_columns = 4
+
+    def gesv(self, a: Array, b: Array, *, trans: str = "N") -> Checked:
+        from ..kernels.cpu import gesv as kernels
+
+        lines, real, by_columns = _lines_of(a)
+        n, dtype = len(a), a.dtype
+        rhs = np.ascontiguousarray(b.T)
+        x = np.empty((len(rhs) + 1, n), dtype)
+        lu, piv = np.empty((n, n), dtype), np.empty(n, np.int32)
+        info, omega, kappa, norm = kernels.gesv_lines(
+            *_addresses(dtype, "gemm", "trsv", "trsm"), lines, real,
+            by_columns != (trans == "T"), rhs, x, lu, lu.view(real.dtype), piv,
+            _backward_bound(n, real.dtype),
+        )  # fmt: skip
+        return Checked(x[:-1].T, info, omega, kappa, norm, lu, piv, by_columns)
+
+    def posv(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Checked:
+        from ..kernels.cpu import gesv as kernels
+
+        lines, real, by_columns = _lines_of(a)
+        n, dtype = len(a), a.dtype
+        conjugate = by_columns and dtype.kind == "c"
+        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        x, c = np.empty((len(rhs) + 1, n), dtype), np.empty((n, n), dtype)
+        info, omega, kappa, norm = kernels.posv_lines(
+            *_addresses(dtype, "gemm", _HERK[dtype.kind], "trsv", "trsm"), lines, real,
+            lower == by_columns, whole, rhs, x, c, _backward_bound(n, real.dtype),
+        )  # fmt: skip
+        if conjugate:
+            np.conjugate(x, out=x)
+        return Checked(x[:-1].T, info, omega, kappa, norm, c.T if by_columns else c)
+
+    def gesv_refined(self, a: Array, b: Array) -> Refined:
+        from ..kernels.cpu import refined as kernels
+
+        lines, real, by_columns = _lines_of(a)
+        n, low = len(a), _LOWER[a.dtype.char]
+        rhs = np.ascontiguousarray(b.T)
+        x, info = np.empty_like(rhs), np.zeros(3)
+        lu, piv = np.empty((n, n), low), np.empty(n, np.int32)
+        outcome, kappa = kernels.gesv_refined(
+            *_addresses(low, "gemm", "trsv", "trsm"), lines, real, by_columns, rhs, x, lu,
+            lu.view(np.float32), piv, info,
+        )  # fmt: skip
+        return Refined(x.T, outcome == kernels.CONVERGED, kappa, int(info[0]))
+
+    def posv_refined(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Refined:
+        from ..kernels.cpu import refined as kernels
+
+        lines, real, by_columns = _lines_of(a)
+        n, low = len(a), _LOWER[a.dtype.char]
+        conjugate = by_columns and a.dtype.kind == "c"
+        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        x, c, info = np.empty_like(rhs), np.empty((n, n), low), np.zeros(3)
+        outcome, kappa = kernels.posv_refined(
+            *_addresses(low, "gemm", _HERK[low.kind], "trsv", "trsm"), lines, real,
+            lower == by_columns, whole, rhs, x, c, info,
+        )  # fmt: skip
+        if conjugate:
+            np.conjugate(x, out=x)
+        return Refined(x.T, outcome == kernels.CONVERGED, kappa, int(info[0]))
 
     # -- refinement -----------------------------------------------------------------------------
 
@@ -390,6 +499,31 @@ class NumpyOps:
                 wide = _real_vector(np.ascontiguousarray(x[:, j])).astype(np.float64)
                 run(lines.astype(np.float64, copy=False), wide, high, low)
                 r[rows, j] = (high + low).astype(real_dtype(r.dtype)).view(r.dtype)
+
+
+def _lines_of(a: Array) -> tuple[Array, Array, bool]:
+    """Contiguous lines of a square matrix, the same as real numbers, and whether they are columns.
+
+    A copy of what is contiguous in neither direction.
+    """
+    by_columns = not a.flags.c_contiguous
+    lines = np.ascontiguousarray(a.T) if by_columns else a
+    return lines, lines.view(real_dtype(a.dtype)), by_columns
+
+
+def _is_by_rows(a: Array) -> bool:
+    """Square, contiguous by rows only: factored by the library's own kernel, not by LAPACK."""
+    return a.flags.c_contiguous and a.shape[0] == a.shape[1] > 1
+
+
+@functools.cache
+def _addresses(dtype: np.dtype[Any], *names: str) -> tuple[int, ...]:
+    return tuple(lapack.address(name, dtype) for name in names)
+
+
+def _backward_bound(n: int, real: np.dtype[Any]) -> float:
+    """sqrt(n) u."""
+    return math.sqrt(n) * _UNIT[real.char]
 
 
 def _cabs1(a: Array) -> Array:

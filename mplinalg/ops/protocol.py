@@ -53,6 +53,39 @@ class ColumnErrors(NamedTuple):
     """max_i |r_i| / d_i, with 0/0 = 0"""
 
 
+class Checked(NamedTuple):
+    """A system solved in working precision, and what is known of the answer."""
+
+    x: Array
+    """(n, nrhs), F-ordered; undefined if `info` is not 0."""
+    info: int
+    """As `getrf` or `potrf`."""
+    omega: float
+    """Largest normwise backward error of the columns; infinity if something is not finite."""
+    kappa: float
+    """A lower bound on the condition number, infinity norm, from a random right-hand side."""
+    norm: float
+    """Infinity norm of op(A), with |re| + |im| for complex."""
+    factors: Array
+    """As `getrf` leaves them, or the Cholesky factor in the triangle of A that was read."""
+    piv: Array | None = None
+    transposed: bool = False
+    """LU: the factors are those of the transpose of A."""
+
+
+class Refined(NamedTuple):
+    """A system refined to double precision with factors in single, if `converged`."""
+
+    x: Array
+    """(n, nrhs), F-ordered; undefined unless `converged`."""
+    converged: bool
+    """Every column met the tests of `refine.criterion`, and a random one contracted."""
+    kappa: float
+    """A lower bound on the condition number, infinity norm."""
+    steps: int
+    """Most corrections of a column."""
+
+
 class Ops(Protocol):
     """The verbs of a backend."""
 
@@ -123,16 +156,22 @@ class Ops(Protocol):
     ) -> None:
         """B <- op(A)^-1 B (side "L") or B op(A)^-1 ("R"), A triangular."""
 
-    # -- factorizations, F-like views -----------------------------------------------------------
+    # -- factorizations, F-like views where nothing else is said ---------------------------------
+
+    def getrf_view(self, a: Array) -> Array:
+        """`a` or its transpose: the one of the two that `getrf` factors faster."""
 
     def getrf(self, a: Array) -> tuple[Array, int]:
-        """P A = L U. Returns pivots (0-based) and info (i > 0: U[i-1, i-1] is exactly zero)."""
+        """P A = L U. Returns pivots (0-based) and info (i > 0: U[i-1, i-1] is exactly zero).
+
+        F-like, or any view that `getrf_view` returned.
+        """
 
     def getrf_panel(self, a: Array) -> tuple[Array, int]:
         """`getrf` of a tall panel."""
 
     def getrs(self, lu: Array, piv: Array, b: Array, *, trans: str = "N") -> None:
-        """B <- op(A)^-1 B with the factors of `getrf`."""
+        """B <- op(A)^-1 B with the factors of `getrf`, in either layout; B is F-ordered."""
 
     def gecon(self, lu: Array, norm: float, kind: str = "1") -> float:
         """Estimated reciprocal condition number from the factors and the norm of A."""
@@ -154,6 +193,26 @@ class Ops(Protocol):
 
     def trcon(self, r: Array, *, lower: bool) -> float:
         """Estimated reciprocal condition number (1-norm) of a triangular matrix."""
+
+    # -- whole systems --------------------------------------------------------------------------
+
+    def gesv(self, a: Array, b: Array, *, trans: str = "N") -> Checked:
+        """Solve op(A) x = b ("N" or "T") by LU; `a` in either layout and `b` are kept."""
+
+    def posv(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Checked:
+        """Solve A x = b by Cholesky, one triangle of the Hermitian `a` read; both are kept.
+
+        If `whole`, `omega` is infinite also where the other triangle has NaN or infinity.
+        """
+
+    refines_columns: int
+    """Up to so many right-hand sides the two verbs that follow are faster than the ladder."""
+
+    def gesv_refined(self, a: Array, b: Array) -> Refined:
+        """As `gesv`, double precision, by LU in single and classical refinement."""
+
+    def posv_refined(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Refined:
+        """As `posv`, double precision, by Cholesky in single and classical refinement."""
 
     # -- refinement -----------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ def test_rcond(n, cond):
 def test_growth():
     """2^(n - 1) for the matrix that was made for it; U of the other order may be harmless."""
     a = gallery.matrix("gfpp", 20)
-    report = solve(a.copy("F"), np.ones(20), precision="fp32", full_output=True)[1]
+    report = solve(a.copy("C"), np.ones(20), precision="fp32", full_output=True)[1]
     assert report.growth == pytest.approx(2.0**19, rel=1e-5)
     calm = solve(np.eye(20) + 0.01, np.ones(20), precision="fp32", full_output=True)[1]
     assert calm.growth == pytest.approx(1.0, rel=0.1)

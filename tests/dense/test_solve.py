@@ -260,6 +260,9 @@ def test_columns_of_every_size(rng, n, dtype):
 # SciPy gives NaN (with a warning): Gaussian elimination grows past the range of single precision.
 # QR does not, and the answer meets the test.
 BETTER = {("gfpp", 260, "float32"), ("gfpp", 260, "complex64")}
+# Singular for every practical purpose: whether rounding leaves a pivot of zero, and so an error, or
+# one of 1e-20, and so a warning, depends on whether A or its transpose is factored.
+ZERO_BY_ROUNDING = {("frank", 260, "float32")}
 
 
 @like_scipy
@@ -281,6 +284,10 @@ def test_the_outcome_is_scipys(name, n):
             assert want == "warns"
             assert not np.isfinite(x_scipy).all()
             want = "ok"
+        if (name, n, dtype) in ZERO_BY_ROUNDING:
+            assert want == "warns"
+            assert got in ("warns", "LinAlgError")
+            continue
         assert got == want, dtype
         if got == "ok":
             assert meets_the_test(a, x, right)

@@ -57,6 +57,9 @@ def test_a_lower_bound_rarely_below_a_third():
 def test_rcond_of_factors_is_within_ten(fmt, largest_kappa, order):
     for label, a, kappa in gallery_cases(largest_kappa):
         f = lu(OPS, np.array(a, dtype=fmt.dtype(a.dtype), order=order), fmt, block=16)
+        if f.growth(float(np.abs(a).max())) * fmt.unit_roundoff > 0.1:
+            assert label.startswith("gfpp")  # grown pivots: such factors say nothing of A
+            continue
         estimate = f.rcond(OPS.lange("1", np.asfortranarray(a)), a.dtype)
         assert 1 / kappa / 2 <= estimate <= 10 / kappa, label
 

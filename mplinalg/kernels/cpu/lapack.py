@@ -45,6 +45,12 @@ def _routine(name: str) -> Any:
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arity)(pointer)
 
 
+@functools.cache
+def address(name: str, dtype: np.dtype[Any]) -> int:
+    """The address of a routine, named without its s/d/c/z, for compiled kernels to call."""
+    return int(ctypes.cast(_routine(_PREFIX[dtype.char] + name), ctypes.c_void_p).value or 0)
+
+
 def _call(name: str, dtype: np.dtype[Any], *args: Any) -> None:
     _routine(_PREFIX[dtype.char] + name)(*args)
 
@@ -276,11 +282,8 @@ def getrf(a: Array) -> tuple[NDArray[np.int32], int]:
 
 def getrs(lu: Array, piv: NDArray[np.int32], b: Array, trans: str = "N") -> None:
     """B <- op(A)^-1 B with the factors of `getrf`; B is F-like."""
-    dtype = _same_dtype("getrs", lu, b)
+    dtype = check_getrs(lu, piv, b)
     _require_f_like(lu, "getrs")
-    _require_f_like(b, "getrs")
-    n = len(b)
-    _require_shapes(lu.shape == (n, n) and piv.shape == (n,), "getrs", lu, piv, b)
     if b.size == 0:
         return
     info = ctypes.c_int(0)
@@ -289,6 +292,15 @@ def getrs(lu: Array, piv: NDArray[np.int32], b: Array, trans: str = "N") -> None
         "getrs", dtype, trans.encode(), _int(lu.shape[0]), _int(b.shape[1]), _pointer(lu),
         _leading(lu), _pointer(one_based), _pointer(b), _leading(b), ctypes.byref(info),
     )  # fmt: skip
+
+
+def check_getrs(lu: Array, piv: NDArray[np.int32], b: Array) -> np.dtype[Any]:
+    """The dtype of factors and right-hand sides that fit each other; B is F-like."""
+    dtype = _same_dtype("getrs", lu, b)
+    _require_f_like(b, "getrs")
+    n = len(b)
+    _require_shapes(lu.shape == (n, n) and piv.shape == (n,), "getrs", lu, piv, b)
+    return dtype
 
 
 def laswp(a: Array, piv: NDArray[np.int32], forward: bool = True) -> None:

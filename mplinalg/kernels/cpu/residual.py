@@ -162,3 +162,22 @@ def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[
         r_size[k] = np.nan if bad else r_top
         d_size[k] = np.nan if bad else d_top
         berr[k] = np.nan if bad else worst
+
+
+@kernel
+def multiply_add(real, pair, flipped, triangle, upper, x, r, d):  # type: ignore[no-untyped-def]
+    """r <- r - op(A) x, d <- d + |op(A)||x|, for one vector of real numbers or pairs."""
+    if triangle:
+        if pair == 1:
+            real_symmetric(real, upper, x, r, d)
+        else:
+            complex_hermitian(real, upper, False, x, r, d)
+    elif pair == 1:
+        if flipped:
+            real_across(real, x, r, d)
+        else:
+            real_along(real, x, r, d)
+    elif flipped:
+        complex_across(real, x, r, d)
+    else:
+        complex_along(real, x, r, d)

@@ -1,0 +1,92 @@
+"""What the examples share: the options, the table of checks, the clock and the figure."""
+
+import argparse
+import importlib.util
+import time
+
+import numpy as np
+
+# Okabe and Ito's colours, which readers with any kind of colour vision can tell apart.
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+
+
+def options(doc, argv, *, n, least, most, meaning, output, flags=None):
+    """Parse --n, --output, --no-plot and the `flags` (name: help) of an example.
+
+    What is missing for the picture is said before anything is computed.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--n", type=int, default=n, help=f"{meaning} (default {n})")
+    parser.add_argument("--output", default=output, help=f"picture, PNG (default {output})")
+    parser.add_argument("--no-plot", action="store_true", help="draw nothing")
+    for name, text in (flags or {}).items():
+        parser.add_argument(name, action="store_true", help=text)
+    args = parser.parse_args(argv)
+    if not least <= args.n <= most:
+        parser.error(f"--n must be from {least} to {most}, got {args.n}")
+    if not args.no_plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("the picture needs matplotlib: pip install matplotlib, or give --no-plot")
+    return args
+
+
+def timed(function, repeat=3):
+    """The result of `function()` and the seconds of the fastest of `repeat` calls."""
+    best = float("inf")
+    for _ in range(repeat):
+        start = time.perf_counter()
+        result = function()
+        best = min(best, time.perf_counter() - start)
+    return result, best
+
+
+class Checks:
+    """A table: what was computed, what was expected, the error, and the error allowed."""
+
+    def __init__(self):
+        self.rows = []
+        self.failed = []
+
+    def add(self, what, computed, expected, error, allowed, seconds=None):
+        """Add a row. It passes if the error is at most what is allowed, which NaN never is."""
+        passed = bool(error <= allowed)
+        if not passed:
+            self.failed.append(what)
+        self.rows.append(
+            f"{what:<40}{_number(computed):>14}{_number(expected):>14}{error:>10.1e}"
+            f"{allowed:>10.1e}{'' if seconds is None else f'{seconds:.4f}':>9}"
+            f"{'' if passed else '  FAILED'}"
+        )
+
+    def finish(self):
+        """Print the table; the exit status, 0 if every row passed and 1 if not."""
+        columns = f"{'computed':>14}{'expected':>14}{'error':>10}{'allowed':>10}{'seconds':>9}"
+        print(f"\n{'':<40}{columns}", *self.rows, sep="\n")
+        print(f"\nFAILED: {'; '.join(self.failed)}" if self.failed else "\nAll checks passed.")
+        return 1 if self.failed else 0
+
+
+def _number(value):
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.8g}"
+
+
+def new_figure(mosaic, size=(8, 4), **keywords):
+    """A figure without a window, and its axes by name. `keywords` go to `subplot_mosaic`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplot_mosaic(mosaic, **keywords)
+
+
+def save(figure, path):
+    """Write a PNG of 256 colours: a fraction of the bytes, and no difference to the eye."""
+    from PIL import Image  # a dependency of matplotlib
+
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    coverage, none = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    picture.quantize(256, method=coverage, dither=none).save(path, format="PNG", optimize=True)
+    print(f"Drawn to {path}.")

@@ -1,0 +1,104 @@
+"""Plain dense systems without ceremony: arrays in LAPACK's dtypes, every option at its default.
+
+What `solve` does for all arrays and all options costs more than a system of a hundred unknowns.
+This road goes up the same ladder in compiled code (single precision and refinement, then working
+precision), takes only what is beyond doubt, and leaves everything else to the long road.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..ops import ops_for
+from ..ops.protocol import Array, Ops
+from . import structure as s
+from .direct import is_suspicious, judge_cholesky, judge_lu
+from .refined import pays_low_precision
+
+_EPS = {np.dtype(c): float(np.finfo(c).eps) for c in "fdFD"}
+_DEFINITE = ("pos", s.POSITIVE_DEFINITE)
+_GENERAL = ("gen", s.GENERAL)
+
+
+def solve_lean(
+    a: Any, b: Any, assume_a: str | None, lower: bool, check_finite: bool
+) -> Array | None:
+    """x of a plain, well-conditioned system; None to take the long road."""
+    if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        return None
+    eps = _EPS.get(a.dtype)
+    if eps is None or a.ndim != 2 or not 1 <= b.ndim <= 2:
+        return None
+    if b.dtype != a.dtype:
+        if b.dtype not in _EPS or np.result_type(a, b) != a.dtype:
+            return None
+        b = b.astype(a.dtype)
+    n = len(a)
+    nrhs = 1 if b.ndim == 1 else b.shape[1]
+    if n == 0 or nrhs == 0 or a.shape[1] != n or len(b) != n:
+        return None
+    if n == 1:
+        return _divide(a, b)
+    if not (a.flags.forc and a.flags.aligned):
+        return None
+    definite = _is_definite(a, assume_a)
+    if definite is None:
+        return None
+    ops = ops_for(a)
+    columns = b[:, None] if b.ndim == 1 else b
+    if pays_low_precision(n, nrhs, a.dtype):
+        if nrhs > ops.refines_columns:
+            return None
+        x = _refined(ops, a, columns, definite, lower, check_finite, eps)
+        if x is None:
+            x = _direct(ops, a, columns, definite, lower, check_finite, eps)
+    else:
+        x = _direct(ops, a, columns, definite, lower, check_finite, eps)
+    return x[:, 0] if x is not None and b.ndim == 1 else x
+
+
+def _is_definite(a: Array, assume_a: str | None) -> bool | None:
+    """Whether Cholesky is to be tried (else LU); None for the structures of the long road."""
+    if assume_a is None:
+        structure = s.detect(a)
+        if structure == s.MAYBE_POSITIVE_DEFINITE:
+            return True
+        return False if structure == s.GENERAL else None
+    if assume_a in _DEFINITE:
+        return True
+    return False if assume_a in _GENERAL else None
+
+
+def _refined(
+    ops: Ops, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
+) -> Array | None:
+    if definite:
+        seen = ops.posv_refined(a, b, lower=lower, whole=check_finite)
+    else:
+        seen = ops.gesv_refined(a, b)
+    return seen.x if seen.converged and seen.kappa * eps < 1.0 else None
+
+
+def _direct(
+    ops: Ops, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
+) -> Array | None:
+    seen = ops.posv(a, b, lower=lower, whole=check_finite) if definite else ops.gesv(a, b)
+    n = len(a)
+    if seen.info or not seen.omega <= math.sqrt(n) * eps / 2:
+        return None
+    if is_suspicious(seen.kappa, n, eps):
+        found = judge_cholesky(a, seen, lower) if definite else judge_lu(a, seen)
+        if found.rcond is not None and not found.rcond >= eps:
+            return None
+    return seen.x
+
+
+def _divide(a: Array, b: Array) -> Array | None:
+    """One unknown, one right-hand side, neither extreme."""
+    low, high = (1e-15, 1e15) if a.dtype.char in "fF" else (1e-100, 1e100)
+    if b.size == 1 and low < abs(a.item()) < high and low < abs(b.item()) < high:
+        return b / a[0, 0]
+    return None

@@ -1,0 +1,97 @@
+"""What compiled kernels need beyond Numba: BLAS and LAPACK by address, and vectors of fixed width.
+
+An address is an integer argument (`lapack.address`), never a constant of the code, so that compiled
+kernels can be cached on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core import types as numba_types
+from numba.extending import intrinsic
+
+types: Any = numba_types
+
+NO = np.uint8(ord("N"))
+TRANSPOSE = np.uint8(ord("T"))
+ADJOINT = np.uint8(ord("C"))
+LEFT = np.uint8(ord("L"))
+LOWER = np.uint8(ord("L"))
+UPPER = np.uint8(ord("U"))
+UNIT = np.uint8(ord("U"))
+
+
+@intrinsic
+def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
+    """Call the Fortran routine at `address` with a tuple of arguments.
+
+    Pointers (from `at`) are passed as they are; everything else by reference: integers as 32-bit
+    integers, uint8 as characters, floating-point and complex numbers in their own type.
+    """
+    if not isinstance(address, types.Integer) or not isinstance(arguments, types.BaseTuple):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        pointers = []
+        for k, kind in enumerate(signature.args[1].types):
+            value = builder.extract_value(values[1], k)
+            if kind != types.voidptr:
+                if isinstance(kind, types.Integer) and kind.bitwidth > 32:
+                    value = builder.trunc(value, ir.IntType(32))
+                slot = cgutils.alloca_once_value(builder, value)
+                value = builder.bitcast(slot, cgutils.voidptr_t)
+            pointers.append(value)
+        shape = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t] * len(pointers))
+        builder.call(builder.inttoptr(values[0], shape.as_pointer()), pointers)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), codegen
+
+
+@intrinsic
+def at(typingctx, array, offset):  # type: ignore[no-untyped-def]
+    """Pointer to the element `offset` places behind the first of an array."""
+    if not isinstance(array, types.Array):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t)
+
+    return types.voidptr(array, types.intp), codegen
+
+
+def subtract_multiple(width: int) -> Any:
+    """The operation ``y[i : i + width] -= s * x[j : j + width]`` on flat arrays, vectorised.
+
+    Left to itself the compiler must assume that x and y overlap.
+    """
+
+    @intrinsic
+    def operation(typingctx, y, i, x, j, s):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+            y, i, x, j, s = values
+            y_data = context.make_array(signature.args[0])(context, builder, y).data
+            x_data = context.make_array(signature.args[2])(context, builder, x).data
+            number = y_data.type.pointee
+            size = context.get_abi_sizeof(number)
+            vector = ir.VectorType(number, width)
+            nothing = ir.Constant(vector, ir.Undefined)
+            place = ir.Constant(ir.IntType(32), 0)
+            lanes = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+            target = builder.bitcast(builder.gep(y_data, [i]), vector.as_pointer())
+            source = builder.bitcast(builder.gep(x_data, [j]), vector.as_pointer())
+            factor = builder.insert_element(nothing, builder.fneg(s), place)
+            factor = builder.shuffle_vector(factor, nothing, lanes)
+            product = builder.fmul(factor, builder.load(source, align=size), flags=("contract",))
+            total = builder.fadd(builder.load(target, align=size), product, flags=("contract",))
+            builder.store(total, target, align=size)
+            return context.get_dummy_value()
+
+        return types.void(y, types.intp, x, types.intp, y.dtype), codegen
+
+    return operation

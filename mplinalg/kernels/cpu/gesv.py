@@ -1,0 +1,226 @@
+"""A x = b in working precision, checked, in one compiled call.
+
+For orders up to a few hundred the calls between Python, NumPy and LAPACK cost as much as the
+arithmetic. Here A is copied, measured and factored, the right-hand sides are solved, and the
+answer is judged: its normwise backward error, and a lower bound on the condition number from one
+more right-hand side, random. If z is uniform on [-1, 1]^n, the chance that ||A^-1 z|| / ||z|| falls
+short of ||A^-1|| by a factor t is O(sqrt(n) / t): what this bound does not suspect, an estimate of
+the condition need not look at (Dixon, SIAM J. Numer. Anal. 20 (1983) 812).
+
+Lines as in `conversion`: the rows of a C-like A (op(A) is A), or the columns of an F-like one
+(op(A) is the transpose of what the lines hold; `flipped`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .getrf import getrf_rows
+from .getrs import FEW, getrs_rows, potrs_rows
+from .jit import kernel
+from .potrf import potrf_rows
+from .residual import multiply_add
+from .vectors import fill_random, largest, magnitude
+
+HALF_ROOT = 0.5**0.5
+_GROUP = 16
+"""So many of more are checked together."""
+
+
+@kernel
+def _copy_lines(lines, real, lu_real, pair, flipped):  # type: ignore[no-untyped-def]
+    """lu <- lines; returns the infinity norm of op(A)."""
+    n = lines.shape[0]
+    sums = np.zeros(n)
+    for i in range(n):
+        source, target = real[i], lu_real[i]
+        if flipped:
+            for j in range(pair * n):
+                target[j] = source[j]
+            for j in range(n):
+                sums[j] += magnitude(lines[i, j])
+        else:
+            total = 0.0
+            for j in range(pair * n):
+                target[j] = source[j]
+                total += abs(source[j])
+            sums[i] = total
+    return largest(sums)
+
+
+@kernel
+def _judge(real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ignore[no-untyped-def]
+    """The largest normwise backward error of the lines of x, or a bound; infinity if unknown.
+
+    Many lines are judged by combinations of them with random signs, each weighted by its size;
+    one by one if a combination is not within `bound`.
+    """
+    k, n = b.shape
+    if pair == 2:
+        norm *= HALF_ROOT  # of |re| + |im|: no more than that of the moduli
+    together = 1 if k <= FEW or n < _GROUP else _GROUP
+    omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together)
+    if together > 1 and not omega <= bound:  # good columns may add up to this, or one be bad
+        omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, 1)
+    return omega
+
+
+@kernel
+def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together):  # type: ignore[no-untyped-def]
+    """As `_judge`, so many lines at a time."""
+    k, n = b.shape
+    r = np.empty(n, b.dtype)
+    y = np.empty(n, b.dtype)
+    d = np.empty(n)
+    signs = np.empty(k)
+    fill_random(signs, b[0])
+    worst = 0.0
+    for first in range(0, k, together):
+        last = min(first + together, k)
+        r[:] = 0
+        y[:] = 0
+        d[:] = 0
+        share = 1.0
+        for c in range(first, last):
+            b_size = largest(b[c])
+            x_size = largest(x[c])
+            scale = norm * x_size + b_size
+            if not scale < np.inf:
+                return np.inf
+            if scale > 0:
+                share, exponent = math.frexp(scale)
+                weight = math.ldexp(1.0 if signs[c] < 0 else -1.0, -exponent)  # no rounding
+                if together > 1:
+                    weight /= share
+                    share = 1.0
+                for i in range(n):
+                    r[i] += b[c, i] * weight
+                    y[i] += x[c, i] * weight
+        multiply_add(
+            real, pair, flipped, triangle, upper, y.view(real.dtype), r.view(real.dtype), d
+        )
+        omega = largest(r) / share
+        if omega != omega or not largest(d) < np.inf:
+            return np.inf
+        if omega > worst:
+            worst = omega
+    return worst
+
+
+@kernel
+def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, bound):  # type: ignore[no-untyped-def]
+    """Solve op(A) x = b by LU with partial pivoting.
+
+    A few right-hand sides are refined once if they are not well within `bound`.
+
+    Parameters
+    ----------
+    gemm, trsv, trsm : int
+        Addresses, for A's dtype.
+    lines, real : array, shape (n, n)
+        The lines of A, and the same as real numbers.
+    flipped : bool
+        The lines are the columns of op(A).
+    b, x : array, shape (k, n) and (k + 1, n)
+        Right-hand sides as lines; solutions, and last that of a random right-hand side.
+    lu, lu_real, piv
+        Receive the factors of the matrix that has these lines as rows.
+    bound : float
+        What `omega` is wanted to meet: if many right-hand sides do not, more care is taken.
+
+    Returns
+    -------
+    info : int
+        As `getrf_rows`; x is undefined if not 0.
+    omega : float
+        Largest normwise backward error; infinity if something is not finite.
+    kappa : float
+        A lower bound on the condition number in the infinity norm.
+    norm : float
+        Infinity norm of op(A), with |re| + |im| for complex.
+    """
+    k, n = b.shape
+    pair = real.shape[1] // n
+    norm = _copy_lines(lines, real, lu_real, pair, flipped)
+    if not norm < np.inf:
+        return 0, np.inf, np.inf, norm
+    info = getrf_rows(gemm, lu, lu_real, piv)
+    if info:
+        return info, np.inf, np.inf, norm
+    omega, kappa = np.inf, np.inf
+    r = np.empty((1, n), b.dtype)
+    d = np.zeros(n)
+    for careful in (False, True):
+        x[:k] = b
+        fill_random(x[k], b[0])
+        z_size = largest(x[k])
+        getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
+        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+        kappa = norm * (largest(x[k]) / z_size)
+        if omega <= bound or k <= FEW:
+            break
+    if k <= FEW and bound / 2 < omega < np.inf:
+        for c in range(k):
+            r[0] = b[c]
+            multiply_add(
+                real, pair, flipped, False, False, x[c].view(real.dtype), r[0].view(real.dtype), d
+            )
+            getrs_rows(gemm, trsv, trsm, lu, piv, r, flipped, False)
+            x[c] += r[0]
+        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+    return 0, omega, kappa, norm
+
+
+@kernel
+def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound):  # type: ignore[no-untyped-def]
+    """Solve A x = b by Cholesky, A Hermitian, one triangle of its lines read.
+
+    As `gesv_lines`; the lines are rows of A, entry j of line i counts for j >= i (`upper`) or
+    j <= i. If `whole`, NaN and infinity in the other triangle count as well. `c` receives the
+    factor.
+    """
+    k, n = b.shape
+    pair = real.shape[1] // n
+    sums = np.zeros(n)
+    for i in range(n):
+        first, last = (i + 1, n) if upper else (0, i)
+        total = abs(lines[i, i].real) + 0.0
+        for j in range(first, last):
+            size = magnitude(lines[i, j])
+            total += size
+            sums[j] += size
+            c[i, j] = lines[i, j]
+        c[i, i] = lines[i, i]
+        sums[i] += total
+        if whole:
+            first, last = (0, i) if upper else (i + 1, n)
+            bad = 0
+            for j in range(first, last):
+                bad += not magnitude(lines[i, j]) < np.inf
+            if bad or not magnitude(lines[i, i]) < np.inf:
+                return 0, np.inf, np.inf, np.inf
+    norm = largest(sums)
+    if not norm < np.inf:
+        return 0, np.inf, np.inf, norm
+    info = potrf_rows(gemm, herk, c, upper)
+    if info:
+        return info, np.inf, np.inf, norm
+    omega, kappa = np.inf, np.inf
+    for careful in (False, True):
+        for row in range(k):
+            for i in range(n):
+                x[row, i] = np.conj(b[row, i])
+        fill_random(x[k], b[0])
+        z_size = largest(x[k])
+        potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
+        if pair == 2:
+            for row in range(k):
+                for i in range(n):
+                    x[row, i] = np.conj(x[row, i])
+        omega = _judge(real, pair, False, True, upper, norm, b, x, bound)
+        kappa = norm * (largest(x[k]) / z_size)
+        if omega <= bound or k <= FEW:
+            break
+    return 0, omega, kappa, norm

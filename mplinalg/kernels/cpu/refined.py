@@ -1,0 +1,276 @@
+"""A x = b with single-precision factors and classical refinement, in one compiled call.
+
+The common case of `refine.classical` on the first rung of the ladder, with the same tests, for one
+matrix and a few right-hand sides. It stops at the first doubt: entries that single precision cannot
+hold, rows or pivots of very different size, corrections that do not contract. Those of a random
+right-hand side are tried first: they contract only if A is regular (`refine.ladder`).
+
+Flops: those of the factorization in single precision, and 6 n^2 a step and right-hand side.
+Bytes moved: 12 n^2 to convert; a step reads A, and its factors once (half the bytes of A).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .gesv import HALF_ROOT
+from .getrf import getrf_rows
+from .getrs import getrs_rows, potrs_rows
+from .jit import kernel
+from .potrf import potrf_rows
+from .residual import multiply_add
+from .vectors import fill_random, largest, magnitude
+
+CONVERGED, DOUBTFUL, BROKEN = 0, 1, 2
+"""Every column is finished; the factors stand, but x does not; there are no factors."""
+
+_MAX_STEPS = 30
+_ROW_RATIO = 2.0**10
+_PIVOT_RATIO = 2.0**24
+_LEAST, _LARGEST = 1e-25, 1e30
+
+
+@kernel
+def _convert(lines, real, target, pair, flipped):  # type: ignore[no-untyped-def]
+    """target <- lines in single precision. Returns the norm of op(A); infinity if not even."""
+    n = lines.shape[0]
+    along = np.zeros(n)
+    across = np.zeros(n)
+    small = 0
+    for i in range(n):
+        source, out = real[i], target[i]
+        total = 0.0
+        lost = 0
+        for j in range(source.size):
+            value = source[j]
+            size = abs(value)
+            out[j] = value
+            total += size
+            lost += (size < 1.1754943508222875e-38) & (size > 0.0)
+        along[i] = total
+        small += lost
+        if flipped:
+            if pair == 1:
+                for j in range(n):
+                    across[j] += abs(source[j])
+            else:
+                for j in range(n):
+                    across[j] += abs(source[2 * j]) + abs(source[2 * j + 1])
+    sums = across if flipped else along
+    return np.inf if small else _even_norm(sums)
+
+
+@kernel
+def _even_norm(sums):  # type: ignore[no-untyped-def]
+    """The largest of the row sums; infinity if they, or their ratio, are extreme or not finite."""
+    norm = largest(sums)
+    least = norm
+    for total in sums:
+        if 0 < total < least:
+            least = total
+    if not _LEAST <= norm <= _LARGEST or norm > _ROW_RATIO * least:
+        return np.inf
+    return norm
+
+
+@kernel
+def _convert_triangle(lines, target, upper, whole):  # type: ignore[no-untyped-def]
+    """As `_convert`, one triangle of a Hermitian matrix."""
+    n = lines.shape[0]
+    sums = np.zeros(n)
+    bad = 0
+    for i in range(n):
+        first, last = (i + 1, n) if upper else (0, i)
+        diagonal = lines[i, i].real
+        target[i, i] = diagonal
+        total = abs(diagonal) + 0.0
+        for j in range(first, last):
+            value = lines[i, j]
+            size = magnitude(value)
+            target[i, j] = value
+            total += size
+            sums[j] += size
+            bad += (size < 1.1754943508222875e-38) & (size > 0.0)
+        sums[i] += total
+        if whole:
+            bad += not magnitude(lines[i, i]) < np.inf
+            first, last = (0, i) if upper else (i + 1, n)
+            for j in range(first, last):
+                bad += not magnitude(lines[i, j]) < np.inf
+    return np.inf if bad else _even_norm(sums)
+
+
+@kernel
+def _has_even_pivots(lu):  # type: ignore[no-untyped-def]
+    least, top = np.inf, 0.0
+    for i in range(lu.shape[0]):
+        size = np.float64(abs(lu[i, i]))
+        least = min(least, size)
+        top = max(top, size)
+    return top <= _PIVOT_RATIO * least
+
+
+@kernel
+def _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, y):  # type: ignore[no-untyped-def]
+    """y <- approximately op(A)^-1 r, the column scaled by a power of two."""
+    n = r.size
+    conjugate = definite
+    top = 0.0
+    for value in r:
+        top = max(top, abs(value.real), abs(value.imag))
+    exponent = math.frexp(top)[1] if top < np.inf else 0
+    scale = math.ldexp(1.0, -min(max(exponent, -1000), 1000))
+    for i in range(n):
+        value = np.conj(r[i]) if conjugate else r[i]
+        narrow[0, i] = value * scale
+    gemm, trsv, trsm = addresses
+    if definite:
+        potrs_rows(gemm, trsv, trsm, factors, upper, narrow, False)
+    else:
+        getrs_rows(gemm, trsv, trsm, factors, piv, narrow, flipped, False)
+    for i in range(n):
+        value = y.dtype.type(narrow[0, i])
+        y[i] = (np.conj(value) if conjugate else value) / scale
+
+
+@kernel
+def _errors(norm, b_size, x, r, d):  # type: ignore[no-untyped-def]
+    """Normwise and componentwise backward error and size of x; infinities if not finite."""
+    x_size = largest(x)
+    scale = norm * x_size + b_size
+    r_size = largest(r)
+    if not scale < np.inf or not r_size < np.inf:
+        return np.inf, np.inf, x_size
+    worst = 0.0
+    bad = 0
+    for i in range(d.size):
+        size = np.float64(magnitude(r[i]))
+        if size > 0:
+            ratio = size / d[i]
+            worst = ratio if ratio > worst else worst
+            bad += not d[i] < np.inf
+    if bad:
+        return np.inf, np.inf, x_size
+    return (r_size / scale if r_size > 0 else 0.0), worst, x_size
+
+
+@kernel
+def _refine(  # type: ignore[no-untyped-def]
+    addresses, real, pair, flipped, definite, upper, norm, factors, piv, b, x, info
+):
+    """Refine until every line of x is finished. Returns (outcome, lower bound on the condition).
+
+    info: steps taken, largest normwise and componentwise backward error.
+    """
+    k, n = b.shape
+    unit = 2.0**-53
+    bound = math.sqrt(n) * unit
+    limit = 10 * bound
+    narrow = np.empty((1, n), factors.dtype)
+    step = np.empty(n, b.dtype)
+    new = np.empty(n, b.dtype)
+    r = np.empty(n, b.dtype)
+    r_new = np.empty(n, b.dtype)
+    d = np.empty(n)
+    plain_norm = norm
+    if pair == 2:
+        norm *= HALF_ROOT
+    # a random right-hand side: do its corrections contract?
+    fill_random(r, b[0])
+    kappa = largest(r)
+    _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, new)
+    y_size = largest(new)
+    kappa = plain_norm * (y_size / kappa)
+    d[:] = 0
+    multiply_add(real, pair, flipped, definite, upper, new.view(real.dtype), r.view(real.dtype), d)
+    _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
+    if not largest(step) <= 0.5 * y_size:
+        return DOUBTFUL, kappa
+    for c in range(k):
+        b_size = largest(b[c])
+        r[:] = b[c]
+        _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, x[c])
+        for i in range(n):
+            d[i] = magnitude(b[c, i])
+        multiply_add(
+            real, pair, flipped, definite, upper, x[c].view(real.dtype), r.view(real.dtype), d
+        )
+        omega, berr, last_size = _errors(norm, b_size, x[c], r, d)
+        if not omega < np.inf:
+            return DOUBTFUL, kappa
+        steps = 0
+        while not (omega <= bound and berr <= 2 * unit):
+            if steps == _MAX_STEPS:
+                return DOUBTFUL, kappa
+            _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
+            step_size = largest(step)
+            for i in range(n):
+                new[i] = x[c, i] + step[i]
+                r_new[i] = b[c, i]
+                d[i] = magnitude(b[c, i])
+            multiply_add(
+                real, pair, flipped, definite, upper, new.view(real.dtype),
+                r_new.view(real.dtype), d,
+            )  # fmt: skip
+            omega_new, berr_new, _ = _errors(norm, b_size, new, r_new, d)
+            steps += 1
+            met, was_met = omega_new <= bound, omega <= bound
+            contracts = step_size <= 0.5 * last_size
+            if not omega_new < np.inf or not (contracts or met or was_met):
+                return DOUBTFUL, kappa
+            settled = (met and berr_new <= 2 * unit) or not berr_new <= 0.5 * berr
+            better = berr_new <= berr if met or was_met else True
+            if better:
+                x[c] = new
+                r[:] = r_new
+                omega, berr = omega_new, berr_new
+            last_size = step_size
+            if settled and omega <= bound:
+                if berr > limit:
+                    return DOUBTFUL, kappa
+                break
+        if b_size > 0:
+            kappa = max(kappa, plain_norm * (largest(x[c]) / b_size))
+        info[0] = max(info[0], steps)
+        info[1] = max(info[1], omega)
+        info[2] = max(info[2], berr)
+    return CONVERGED, kappa
+
+
+@kernel
+def gesv_refined(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, info):  # type: ignore[no-untyped-def]
+    """Solve op(A) x = b to double precision with LU factors in single.
+
+    Parameters as `gesv.gesv_lines`, x of shape (k, n), `lu` in single precision; `gemm`, `trsv`,
+    `trsm` for that; `info` of three floats, zeros, receives the steps taken and the largest
+    normwise and componentwise backward errors.
+
+    Returns
+    -------
+    outcome : int
+    kappa : float
+        A lower bound on the condition number in the infinity norm.
+    """
+    pair = real.shape[1] // real.shape[0]
+    norm = _convert(lines, real, lu_real, pair, flipped)
+    if not norm < np.inf or getrf_rows(gemm, lu, lu_real, piv):
+        return BROKEN, np.inf
+    if not _has_even_pivots(lu):
+        return DOUBTFUL, np.inf
+    return _refine((gemm, trsv, trsm), real, pair, flipped, False, False, norm, lu, piv, b, x, info)
+
+
+@kernel
+def posv_refined(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, info):  # type: ignore[no-untyped-def]
+    """Solve A x = b, A Hermitian, to double precision with a Cholesky factor in single.
+
+    Parameters as `gesv.posv_lines` and `gesv_refined`, which see.
+    """
+    pair = real.shape[1] // real.shape[0]
+    norm = _convert_triangle(lines, c, upper, whole)
+    if not norm < np.inf or potrf_rows(gemm, herk, c, upper):
+        return BROKEN, np.inf
+    piv = np.empty(0, np.int32)
+    return _refine((gemm, trsv, trsm), real, pair, False, True, upper, norm, c, piv, b, x, info)

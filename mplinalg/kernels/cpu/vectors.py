@@ -1,0 +1,40 @@
+"""Sizes of numbers and vectors, and random vectors, inside compiled kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import kernel
+
+
+@kernel
+def magnitude(value):  # type: ignore[no-untyped-def]
+    """|value|, or |re| + |im| of a complex one."""
+    return abs(value.real) + abs(value.imag)
+
+
+@kernel
+def largest(vector):  # type: ignore[no-untyped-def]
+    """max |v_i|, true moduli for complex; NaN if an entry is NaN."""
+    top = 0.0
+    bad = 0
+    for value in vector:
+        size = np.float64(abs(value))
+        top = size if size > top else top
+        bad += size != size
+    return np.nan if bad else top
+
+
+@kernel
+def fill_random(z, salt):  # type: ignore[no-untyped-def]
+    """z <- uniform on [-1, 1), the same for the same `salt`, an array of data (xorshift64*)."""
+    total = np.zeros(1)
+    for value in salt:
+        total[0] += magnitude(value)
+    state = total.view(np.uint64)[0] ^ np.uint64(0x9E3779B97F4A7C15)
+    for i in range(z.size):
+        state ^= state >> np.uint64(12)
+        state ^= state << np.uint64(25)
+        state ^= state >> np.uint64(27)
+        bits = (state * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(11)
+        z[i] = np.float64(bits) * 2.0**-52 - 1.0
