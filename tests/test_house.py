@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mplinalg.bench.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
-EXTRAS = ["cupy", "dask", "distributed", "matplotlib", "mpi4py", "sklearn", "torch"]
+EXTRAS = ["cupy", "dask", "distributed", "matplotlib", "mpi4py", "sklearn", "torch", "tqdm"]
 PUBLIC = [name for name in mplinalg.__all__ if callable(getattr(mplinalg, name))]
 FUNCTIONS = [name for name in PUBLIC if inspect.isroutine(getattr(mplinalg, name))]
 
@@ -156,9 +157,18 @@ def test_the_wheel_holds_the_package_and_nothing_else():
         for path in (ROOT / "mplinalg").rglob(pattern)
     }
     assert "mplinalg/py.typed" in wanted
+    suites = (ROOT / "benchmarks").glob("*.py")
+    wanted |= {f"mplinalg/bench/suites/{path.name}" for path in suites}
     assert wanted <= held, f"not in the wheel: {sorted(wanted - held)}"
     others = {Path(path).parts[0] for path in held} - {"mplinalg", "..", "__pycache__"}
     assert all(part.endswith(".dist-info") for part in others), others
+
+
+def test_every_folder_of_the_package_is_packaged():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "mplinalg").rglob("*.py")}
+    names = {".".join(folder.parts) for folder in folders}
+    assert sorted(setuptools["packages"]) == sorted(names | set(setuptools["package-dir"]))
 
 
 def test_the_version_is_stated_once():

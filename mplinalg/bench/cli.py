@@ -1,22 +1,25 @@
 """The command ``mplinalg``.
 
-Exit status: 0 solved to working precision, 1 solved with a warning (or a demonstration that failed
-its check), 2 bad input or usage, 3 numerically impossible, 130 interrupted, 141 output closed.
+Exit status: 0 solved to working precision, 1 solved with a warning (or a demonstration or a
+benchmark found a wrong answer), 2 bad input or usage, 3 numerically impossible, 130 interrupted,
+141 output closed.
 """
 
 from __future__ import annotations
 
 import argparse
-import enum
 import json
 import math
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from mplinalg.bench import command
+from mplinalg.bench.records import json_ready
 
 __all__ = ["main"]
 
@@ -161,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_solve(commands)
     _add_info(commands)
+    command.add_arguments(commands)
     return parser
 
 
@@ -260,24 +264,7 @@ def _one_line(message: object) -> str:
 
 
 def _print_json(data: Any) -> None:
-    print(json.dumps(_json_ready(data), indent=2, allow_nan=False))
-
-
-def _json_ready(value: Any) -> Any:
-    """`value` in the types of JSON, which has no NaN and no infinity: they become null."""
-    if isinstance(value, enum.Enum):
-        return _json_ready(value.value)
-    if isinstance(value, np.ndarray | np.generic):
-        return _json_ready(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+    print(json.dumps(json_ready(data), indent=2, allow_nan=False))
 
 
 if __name__ == "__main__":

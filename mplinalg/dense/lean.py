@@ -44,12 +44,13 @@ def solve_lean(
         return _divide(a, b)
     if not (a.flags.forc and a.flags.aligned):
         return None
-    definite = _is_definite(a, assume_a)
-    if definite is None:
+    structure = _structure(a, assume_a)
+    if structure is None:
         return None
+    definite = structure != s.GENERAL
     ops = ops_for(a)
     columns = b[:, None] if b.ndim == 1 else b
-    if pays_low_precision(n, nrhs, a.dtype):
+    if pays_low_precision(n, nrhs, a.dtype, structure):
         if nrhs > ops.refines_columns:
             return None
         x = _refined(ops, a, columns, definite, lower, check_finite, eps)
@@ -60,16 +61,14 @@ def solve_lean(
     return x[:, 0] if x is not None and b.ndim == 1 else x
 
 
-def _is_definite(a: Array, assume_a: str | None) -> bool | None:
-    """Whether Cholesky is to be tried (else LU); None for the structures of the long road."""
+def _structure(a: Array, assume_a: str | None) -> str | None:
+    """General, or (perhaps) positive definite; None for the structures of the long road."""
     if assume_a is None:
         structure = s.detect(a)
-        if structure == s.MAYBE_POSITIVE_DEFINITE:
-            return True
-        return False if structure == s.GENERAL else None
+        return structure if structure in (s.GENERAL, s.MAYBE_POSITIVE_DEFINITE) else None
     if assume_a in _DEFINITE:
-        return True
-    return False if assume_a in _GENERAL else None
+        return s.POSITIVE_DEFINITE
+    return s.GENERAL if assume_a in _GENERAL else None
 
 
 def _refined(

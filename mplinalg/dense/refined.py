@@ -23,11 +23,18 @@ from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
 from .matrix import CHOLESKY, LU, QR, Matrix
+from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE
 
 LOW_PRECISION_FROM = 256
-"""Order below which a lower precision saves nothing on the CPU."""
-COLUMNS_PER_ORDER = 20
-"""With more than n / 20 right-hand sides their refinement costs what the factors save."""
+"""Order a right-hand side below which single precision and refinement cost what LU in double does.
+
+Refinement costs O(n^2) a right-hand side, and the factors save O(n^3). Of Cholesky they save half:
+`_DEFINITE_FROM`. From `_TOGETHER` right-hand sides on they are refined together, by gemm, and
+`_PER_COLUMN` is their share.
+"""
+_DEFINITE_FROM = 400
+_TOGETHER = 4
+_PER_COLUMN = 80
 _BELIEVED = 10.0
 """After GMRES, low-precision factors are believed about rcond above this many u_f."""
 _BLOCK = 256
@@ -38,10 +45,14 @@ _PIVOT_RATIO = 2.0**24
 """Pivots that differ by more than this are those of a matrix with graded columns."""
 
 
-def pays_low_precision(n: int, nrhs: int, dtype: np.dtype[Any]) -> bool:
+def pays_low_precision(n: int, nrhs: int, dtype: np.dtype[Any], structure: str = GENERAL) -> bool:
     """Whether single-precision factors and refinement cost less than factors in double."""
-    is_double = dtype.char in "dD"
-    return is_double and n >= LOW_PRECISION_FROM and n >= COLUMNS_PER_ORDER * nrhs
+    if dtype.char not in "dD":
+        return False
+    definite = structure in (POSITIVE_DEFINITE, MAYBE_POSITIVE_DEFINITE)
+    order = _DEFINITE_FROM if definite else LOW_PRECISION_FROM
+    share = 2 * _PER_COLUMN if definite else _PER_COLUMN
+    return n >= order * min(nrhs, _TOGETHER) and n >= share * nrhs
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,11 @@ class Options:
     max_iter: int | None = None
     fallback: bool = True
 
-    def first_format(self, n: int, nrhs: int, dtype: np.dtype[Any]) -> Format:
+    def first_format(self, n: int, nrhs: int, dtype: np.dtype[Any], structure: str) -> Format:
         """The format that the first factorization is made in."""
         if self.precision is not None:
             return self.precision
-        if self.refine is not None and pays_low_precision(n, nrhs, dtype):
+        if self.refine is not None and pays_low_precision(n, nrhs, dtype, structure):
             return FP32
         return working_format(dtype)
 
@@ -325,7 +336,9 @@ def _forward_bound(system: LinearSystem, ascent: Ascent, factors: Factors) -> ND
         with np.errstate(invalid="ignore", divide="ignore"):
             last = np.where(state.errors.x_size > 0, state.step_size / state.errors.x_size, 0.0)
         return np.asarray(np.maximum(last * rho / (1 - rho), 2 * u))
-    r, d = system.residual(state.x, np.arange(k))
+    columns = np.arange(k)
+    r, d = system.residual(state.x, columns)
+    d = system.magnitude(state.x, columns) if d is None else d
     size = abs(r) if r.dtype.kind != "c" else abs(r.real) + abs(r.imag)
     x_size = ops.xp.asarray(np.where(state.errors.x_size > 0, state.errors.x_size, 1.0))
     w = ((size + 3 * math.sqrt(system.n + 1) * u * d) / x_size).max(axis=1)[:, None]

@@ -22,8 +22,6 @@ Array = NDArray[Any]
 _THETA = 0.1
 """Largest entry of a scaled fp16 operand, as a fraction of the largest fp16 number."""
 _DROPPED_BITS = {"bf16": 16, "tf32": 13}
-_FUSED_COLUMNS = 2
-"""Up to so many right-hand sides the fused residual kernel beats gemm."""
 _ROW_BLOCK = 256
 _ROWS_TO = 64
 """Order up to which complex double matrices are factored by rows; LAPACK is faster beyond."""
@@ -413,7 +411,7 @@ class NumpyOps:
             self._extended_residual(a, x, r, triangle)
             if d is not None:
                 self._magnitude(a, x, d, triangle)
-        elif x.shape[1] <= _FUSED_COLUMNS and magnitude:
+        elif x.shape[1] <= self.fused_columns and magnitude:
             assert d is not None
             for j in range(x.shape[1]):
                 self._fused_residual(a, x[:, j], r[:, j], d[:, j], triangle)
@@ -425,6 +423,16 @@ class NumpyOps:
             if d is not None:
                 self._magnitude(a, x, d, triangle)
         return r, d
+
+    fused_columns = 2
+
+    def magnitude(
+        self, a: Array, x: Array, b: Array, *, trans: str = "N", triangle: str | None = None
+    ) -> Array:
+        d = np.asfortranarray(_cabs1(b))
+        # |A^H| = |A|^T, and |A| of a Hermitian A is symmetric
+        self._magnitude(a if trans == "N" or triangle is not None else a.T, x, d, triangle)
+        return d
 
     def column_errors(self, x: Array, r: Array, d: Array) -> ColumnErrors:
         from ..kernels.cpu import residual as kernels

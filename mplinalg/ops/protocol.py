@@ -227,5 +227,13 @@ class Ops(Protocol):
         accumulated in twice the working precision and rounded once.
         """
 
+    fused_columns: int
+    """Up to so many right-hand sides `residual` computes d in the same pass over A."""
+
+    def magnitude(
+        self, a: Array, x: Array, b: Array, *, trans: str = "N", triangle: str | None = None
+    ) -> Array:
+        """d = |op(A)||x| + |b|; arguments as `residual`."""
+
     def column_errors(self, x: Array, r: Array, d: Array) -> ColumnErrors:
         """Sizes and componentwise backward errors of the columns of x, r and d (F-ordered)."""

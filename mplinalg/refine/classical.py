@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from ..ops.protocol import Array, Ops
 from .criterion import Columns, Criterion, Errors, Verdict, column_max
 
-Residual = Callable[[Array, NDArray[np.intp]], tuple[Array, Array]]
-"""(columns of x, their numbers) -> (r, d) of those columns."""
+Residual = Callable[[Array, NDArray[np.intp]], tuple[Array, Array | None]]
+"""(columns of x, their numbers) -> (r, d) of those columns; d may be left out."""
+Magnitude = Callable[[Array, NDArray[np.intp]], Array]
+"""(columns of x, their numbers) -> d of those columns."""
 Correct = Callable[[Array], Array]
 """r -> approximation of A^-1 r."""
 
@@ -74,6 +76,9 @@ class Refinement:
         What `correct` knows of its last call: the factor by which each column's error contracts.
         Of the first correction of a poor x, ||d|| / ||x|| tells that only if x is from the same
         solves as d.
+    magnitude : callable, optional
+        For a `residual` that leaves d out: it is then computed of the columns that are near their
+        end, for which alone it matters.
     """
 
     ops: Ops
@@ -84,13 +89,15 @@ class Refinement:
     is_last: bool = False
     extended: bool = False
     foretold: Callable[[], list[float]] | None = None
+    magnitude: Magnitude | None = None
 
     def init(self, x: Array, b: Array) -> State:
         """Residual and errors of the first x; finished columns are frozen at once."""
         k = x.shape[1]
-        r, d = self.residual(x, np.arange(k))
+        columns = np.arange(k)
+        r, d = self.residual(x, columns)
         b_size = column_max(self.ops, b)
-        errors = self.criterion.measure(x, r, d, b_size)
+        errors = self._measure(x, r, d, columns, b_size)
         verdict = np.full(k, int(Verdict.ACTIVE))
         verdict[~errors.is_finite] = Verdict.DIVERGED
         if not self.extended:
@@ -109,7 +116,7 @@ class Refinement:
         step_size = column_max(self.ops, correction)
         x = _take(self.ops, state.x, columns) + correction
         r, d = self.residual(x, columns)
-        errors = self.criterion.measure(x, r, d, state.b_size[columns])
+        errors = self._measure(x, r, d, columns, state.b_size[columns])
         state.iterations += 1
         with np.errstate(divide="ignore", invalid="ignore"):
             contraction = np.where(step_size == 0, 0.0, step_size / state.step_size[columns])
@@ -152,7 +159,29 @@ class Refinement:
         state = self.init(x, b)
         while not self.done(state):
             self.step(state)
+        open_ends = np.flatnonzero(state.verdict != Verdict.CONVERGED)
+        if self.magnitude is not None and open_ends.size:
+            r = _take(self.ops, state.r, open_ends)
+            x = _take(self.ops, state.x, open_ends)
+            d = self.magnitude(x, open_ends)
+            seen = self.criterion.measure(x, r, d, state.b_size[open_ends])
+            state.errors.berr[open_ends] = seen.berr
         return state
+
+    def _measure(
+        self, x: Array, r: Array, d: Array | None, columns: NDArray[np.intp], b_size: Columns
+    ) -> Errors:
+        """Errors of some columns; without d, berr is 1 for those whose omega is not met."""
+        if d is not None:
+            return self.criterion.measure(x, r, d, b_size)
+        assert self.magnitude is not None
+        errors = self.criterion.measure(x, r, None, b_size)
+        near = np.flatnonzero(self.criterion.is_met(errors))
+        if near.size:
+            x, r = _take(self.ops, x, near), _take(self.ops, r, near)
+            exact = self.criterion.measure(x, r, self.magnitude(x, columns[near]), b_size[near])
+            errors.omega[near], errors.berr[near] = exact.omega, exact.berr
+        return errors
 
     def _judge(
         self, state: State, columns: NDArray[np.intp], old: Errors, new: Errors,

@@ -110,8 +110,13 @@ class Criterion:
             return math.inf
         return LIMITING_ACCURACY * max(math.sqrt(self.n), 1.0) * self.unit_roundoff
 
-    def measure(self, x: Array, r: Array, d: Array, b_size: Columns) -> Errors:
-        """Backward errors of the columns of x, r = b - A x and d = |A||x| + |b|."""
+    def measure(self, x: Array, r: Array, d: Array | None, b_size: Columns) -> Errors:
+        """Backward errors of the columns of x, r = b - A x and d = |A||x| + |b|.
+
+        Without d, berr is 1 (0 where r is): no more is known of it.
+        """
+        if d is None:
+            d = abs(r) if r.dtype.kind != "c" else abs(r.real) + abs(r.imag)
         seen = self.ops.column_errors(x, r, d)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             a_x = self.norm_a * seen.x_size

@@ -88,17 +88,29 @@ class LinearSystem:
         is_complex = self.a.dtype.kind == "c"
         return Criterion(self.ops, self.n, self.norm_a, self.unit_roundoff, is_complex, self.tol)
 
-    def residual(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
-        """r and d of the given columns."""
-        b = self.b
-        if columns.size != b.shape[1]:
-            b = self.ops.xp.asfortranarray(b[:, columns])
+    def residual(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array | None]:
+        """r of the given columns, and d if it comes with r at no cost."""
         began = time.perf_counter()
         r, d = self.ops.residual(
-            self.a, x, b, trans=self.trans, triangle=self.triangle, extended=self.extended
-        )
+            self.a, x, self._rhs(columns), trans=self.trans, triangle=self.triangle,
+            extended=self.extended, magnitude=columns.size <= self.ops.fused_columns,
+        )  # fmt: skip
         self.seconds["residual"] += time.perf_counter() - began
         return r, d
+
+    def magnitude(self, x: Array, columns: NDArray[np.intp]) -> Array:
+        """d = |op(A)||x| + |b| of the given columns."""
+        began = time.perf_counter()
+        d = self.ops.magnitude(
+            self.a, x, self._rhs(columns), trans=self.trans, triangle=self.triangle
+        )
+        self.seconds["residual"] += time.perf_counter() - began
+        return d
+
+    def _rhs(self, columns: NDArray[np.intp]) -> Array:
+        if columns.size == self.b.shape[1]:
+            return self.b
+        return self.ops.xp.asfortranarray(self.b[:, columns])
 
     def product(self, z: Array) -> Array:
         """op(A) z."""
@@ -323,6 +335,7 @@ class Ladder:
             max_iter=limit if self.max_iter is None else self.max_iter,
             is_last=is_last,
             extended=system.extended,
+            magnitude=system.magnitude,
         )
 
     def _estimate(self, factors: Factors) -> float:

@@ -25,7 +25,7 @@ from .residual import multiply_add
 from .vectors import fill_random, largest, magnitude
 
 HALF_ROOT = 0.5**0.5
-_GROUP = 16
+_GROUP = 8
 """So many of more are checked together."""
 
 

@@ -1,0 +1,65 @@
+"""Where suites are found: by name among those that come with mplinalg, or by the path of a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from mplinalg.bench.machine import checkout
+from mplinalg.bench.suite import Suite, Survey
+
+__all__ = ["folder", "load", "names"]
+
+
+def folder() -> Path:
+    """``benchmarks`` of the checkout that mplinalg stands in, else ``suites`` of the package."""
+    root = checkout()
+    return root / "benchmarks" if root is not None else Path(__file__).parent / "suites"
+
+
+def names() -> list[str]:
+    """The suites that come with mplinalg, sorted."""
+    return sorted(path.stem for path in folder().glob("*.py") if _is_suite(path))
+
+
+def load(name: str) -> Suite | Survey:
+    """The suite called `name`, or that of the file `name` if it ends in ``.py``.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(f"{name}: no such file")
+        if not _is_suite(path):
+            raise ValueError(f"{name}: not a suite, it defines no SUITE")
+    else:
+        known = names()
+        if name not in known:
+            raise ValueError(f"unknown suite {name!r}; choose from {', '.join(known)}")
+        path = folder() / f"{name}.py"
+    suite = _imported(path).SUITE
+    if not isinstance(suite, Suite | Survey):
+        raise ValueError(f"{name}: SUITE is a {type(suite).__name__}, not a Suite or a Survey")
+    return suite.named(path.stem)
+
+
+def _is_suite(path: Path) -> bool:
+    """A file of Python that defines SUITE; others of its folder are not imported to find out."""
+    return any(line.startswith("SUITE = ") for line in path.read_text().splitlines())
+
+
+def _imported(path: Path) -> ModuleType:
+    name = f"mplinalg.bench.suites.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,175 @@
+"""The command ``mplinalg bench``: measure a suite, record it, print a table, draw a figure."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mplinalg.bench.records import Record
+from mplinalg.bench.suite import Parameters, Suite, Survey
+
+__all__ = ["add_arguments", "bench"]
+
+_OK, _BAD_ANSWER, _INTERRUPTED = 0, 1, 130
+
+_EPILOG = """\
+exit status:
+  0  measured; a slower result is a result
+  1  mplinalg gave a wrong answer or none in some row; the others were measured
+  2  bad input or usage
+
+Rows are appended to the file of --json one by one, so that a run cut short keeps them.
+"""
+
+
+def add_arguments(commands: Any) -> None:
+    """Add the command to the subparsers of `mplinalg`."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure a suite of problems against SciPy, NumPy and LAPACK",
+        description="Measure a suite: answers are checked, then all methods are timed in turns.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "suite", metavar="SUITE", nargs="?", help="a name from --list, or the path of a .py file"
+    )
+    parser.add_argument("--list", action="store_true", help="list the suites and exit")
+    parser.add_argument(
+        "--sizes", metavar="N", help="512, or 512,1000, or 512:8192:x2, or 100:1000:+100"
+    )
+    parser.add_argument("--peers", metavar="NAMES", help="whom to compare with: scipy,lapack")
+    parser.add_argument(
+        "--only", metavar="KEY=VALUE", action="append", default=[],
+        help="leave out rows with another value; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", metavar="N", default="all", help="1, N or all (default %(default)s)"
+    )
+    parser.add_argument(
+        "--pairs", metavar="N", type=int, default=7, help="rounds of timing (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the data (default %(default)s)")
+    parser.add_argument(
+        "--budget", metavar="SECONDS", type=float, help="begin no row after this time"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
+    parser.add_argument("--json", metavar="FILE", help="append a record a row to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw the run to this PNG file")
+    parser.add_argument("--force", action="store_true", help="replace an existing picture")
+    parser.set_defaults(command=bench)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; return its exit status."""
+    from mplinalg.bench import plot
+    from mplinalg.bench.catalogue import load
+    from mplinalg.bench.output import check_output
+    from mplinalg.bench.runner import Options, run
+
+    if args.list:
+        print(_listed())
+        return _OK
+    if args.suite is None:
+        raise ValueError("bench: name a suite; --list lists them")
+    suite = load(args.suite)
+    if args.plot is not None:
+        plot.check_available(suite)
+        check_output(args.plot, args.force)
+    options = Options(
+        sizes=args.sizes, peers=args.peers, threads=args.threads, pairs=args.pairs,
+        device=args.device, json=args.json, budget=args.budget, seed=args.seed,
+        only=tuple(_pair(text) for text in args.only), command=_command(args),
+    )  # fmt: skip
+    result = run(suite, options)
+    if result.records:
+        print(_table(suite, result.records))
+    if result.not_reached:
+        print("\n" + _not_reached(result.not_reached))
+    if args.plot is not None and result.records:
+        _draw(suite, result.records, args)
+    if result.interrupted:
+        print("error: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return _BAD_ANSWER if result.failed else _OK
+
+
+def _listed() -> str:
+    from mplinalg.bench import catalogue
+
+    found = {name: catalogue.load(name) for name in catalogue.names()}
+    width = max(map(len, found), default=0)
+    lines = []
+    for name, suite in found.items():
+        peers = ", ".join(suite.peers) if isinstance(suite, Suite) else "no peers, not timed"
+        lines.append(f"{name:<{width}}  {suite.title}")
+        lines.append(f"{'':<{width}}    sizes {suite.sizes}; {peers}")
+    return "\n".join(lines)
+
+
+def _table(suite: Suite | Survey, records: Sequence[Record]) -> str:
+    from mplinalg.bench import table
+
+    parts = [table.heading(records)]
+    if isinstance(suite, Survey):
+        found = suite.tables(records)
+        return "\n\n".join([*parts, *(f"{t}\n{table.aligned(h, rows)}" for t, h, rows in found)])
+    parts.append(table.timed_table(records))
+    rounds = table.counted(records[0]["pairs"], "round")
+    parts.append(
+        f"Times are medians of {rounds} in turns; where a ratio is above 1, mplinalg was faster.\n"
+        f"error: {suite.error_measure}."
+    )
+    if suite.summary is not None:
+        parts.append(suite.summary(records))
+    return "\n\n".join(parts)
+
+
+def _draw(suite: Suite | Survey, records: Sequence[Record], args: argparse.Namespace) -> None:
+    """The figure; a run that has none to show has been reported all the same."""
+    from mplinalg.bench import plot
+    from mplinalg.bench.output import replacing
+
+    drawing = io.BytesIO()
+    try:
+        plot.draw(suite, records, drawing)
+    except ValueError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return
+    with replacing(args.plot, args.force) as file:
+        file.write(drawing.getvalue())
+
+
+def _not_reached(rows: Sequence[Parameters]) -> str:
+    described = [" ".join(f"{key}={value}" for key, value in row.items()) for row in rows]
+    from mplinalg.bench.table import counted
+
+    return "\n".join(
+        [f"not reached: {counted(len(rows), 'row')}", *(f"  {row}" for row in described)]
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ValueError(f"--only {text}: write KEY=VALUE, as in --only nrhs=64")
+    return key, value
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that repeats a run: what decides what is measured, and where it goes not."""
+    words = ["mplinalg", "bench", args.suite]
+    for name, default in (
+        ("sizes", None), ("peers", None), ("threads", None), ("pairs", 7), ("seed", 0),
+        ("budget", None), ("device", "cpu"),
+    ):  # fmt: skip
+        value = getattr(args, name)
+        if value != default:
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    words += [word for pair in args.only for word in ("--only", pair)]
+    return shlex.join(words)

@@ -1,0 +1,138 @@
+"""One row of a suite: the problem drawn, every method checked, then timed; the record of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mplinalg.bench.ceilings import Ceilings
+from mplinalg.bench.records import Record
+from mplinalg.bench.suite import Problem, Suite
+from mplinalg.bench.timing import Meter, Samples, Statistics, interleave, ratios
+from mplinalg.report import SolveReport
+
+__all__ = ["FAILED", "NO_MEMORY", "OK", "WRONG", "timed_row"]
+
+OK, WRONG, FAILED, NO_MEMORY = "ok", "wrong answer", "failed", "out of memory"
+
+
+def timed_row(
+    suite: Suite, peers: tuple[str, ...], parameters: dict[str, Any], seed: int, rounds: int,
+    ceilings: Ceilings, meter: Meter,
+) -> Record:  # fmt: skip
+    """Measure one row.
+
+    A method of ours that gives a wrong answer, raises, or lacks memory ends the row: `status` and
+    `message` say so. A peer that does is recorded as such, and takes no part.
+
+    Returns
+    -------
+    dict
+        The part of a record that is about this row.
+    """
+    row: Record = {"status": OK, "message": None, "error_measure": suite.error_measure}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            problem = suite.build(np.random.default_rng(seed), **parameters)
+            ours = _judged(problem.ours, problem)
+            report = problem.report() if ours["status"] == OK else None
+        said = [_text(w.message) for w in caught]
+        row |= {"dtype": problem.dtype, "flops": problem.flops, "error_bound": problem.bound}
+        row |= {"warnings": list(dict.fromkeys(said)), "ours": ours}
+        if report is None:
+            return row | {"status": ours["status"], "message": ours["message"]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return row | _timed(suite, problem, peers, ours, report, rounds, ceilings, meter)
+    except MemoryError:
+        return row | {"status": NO_MEMORY, "message": "does not fit in memory"}
+    except Exception as error:
+        return row | {"status": FAILED, "message": _text(error)}
+
+
+def _timed(
+    suite: Suite, problem: Problem, peers: tuple[str, ...], ours: Record, report: SolveReport,
+    rounds: int, ceilings: Ceilings, meter: Meter,
+) -> Record:  # fmt: skip
+    """What is known of a row once our answer has been found good."""
+    judged = {name: _judged(problem.peers[name], problem) for name in peers}
+    running = {name: problem.peers[name] for name in peers if judged[name]["status"] == OK}
+    # what the row is compared with, measured before it rather than during
+    double, single = ceilings.of(problem.dtype)
+    copy = ceilings.copy()
+    samples = interleave({"": problem.ours, **running}, rounds, meter=meter)
+
+    ours = ours | _speed(samples[""], problem, double, single)
+    ours |= _movement(problem, report, ours["seconds"]["median"], copy)
+    compared = {name: result | {"call": suite.peers[name]} for name, result in judged.items()}
+    for name in running:
+        of_round = ratios(samples[name], samples[""])
+        compared[name] |= _speed(samples[name], problem, double, single)
+        compared[name]["ratio"] = asdict(Statistics.of(of_round)) | {"samples": of_round}
+    gemm = {"double": double / 1e9, "single": single / 1e9}
+    return {
+        "ceilings": {"gemm_gflops": gemm, "copy_gbytes_per_second": copy / 1e9},
+        "ours": ours,
+        "report": _summary(report),
+        "peers": compared,
+    }
+
+
+def _judged(method: Callable[[], Any], problem: Problem) -> dict[str, Any]:
+    """Status, message and error of what `method` answers."""
+    try:
+        error = problem.error(method())
+    except MemoryError:
+        return {"status": NO_MEMORY, "message": "does not fit in memory", "error": None}
+    except Exception as problem_of_method:
+        return {"status": FAILED, "message": _text(problem_of_method), "error": None}
+    if error <= problem.bound:  # NaN is not
+        return {"status": OK, "message": None, "error": error}
+    message = f"error {error:.2e} is above {problem.bound:.2e}"
+    return {"status": WRONG, "message": message, "error": error}
+
+
+def _speed(samples: Samples, problem: Problem, double: float, single: float) -> dict[str, Any]:
+    seconds = samples.statistics
+    rate = None if problem.flops is None else problem.flops / seconds.median
+    return {
+        "seconds": asdict(seconds) | {"samples": samples.seconds},
+        "calls_per_sample": samples.calls,
+        "gflops": None if rate is None else rate / 1e9,
+        "percent_of_double_gemm": None if rate is None else 100 * rate / double,
+        "percent_of_single_gemm": None if rate is None else 100 * rate / single,
+        "joules_per_call": samples.joules,
+    }
+
+
+def _movement(
+    problem: Problem, report: SolveReport, seconds: float, copy: float
+) -> dict[str, float | None]:
+    moved = None if problem.traffic is None else problem.traffic(report)
+    percent = None if moved is None else 100 * moved / seconds / copy
+    return {"modelled_bytes": moved, "modelled_percent_of_copy": percent}
+
+
+def _summary(report: SolveReport) -> dict[str, Any]:
+    """What of the report a reader of a benchmark asks for."""
+    error = report.backward_error
+    known = error is not None and np.size(error) > 0
+    return {
+        "status": report.status.value,
+        "precision": report.precision,
+        "method": report.rungs[-1].method if report.rungs else None,
+        "rungs": [list(rung) for rung in report.rungs],
+        "iterations": report.iterations,
+        "inner_iterations": report.inner_iterations,
+        "backward_error": float(np.max(error)) if known else None,
+        "workspace_bytes": report.workspace_bytes,
+    }
+
+
+def _text(message: object) -> str:
+    return " ".join(str(message).split()) or type(message).__name__
