@@ -12,7 +12,7 @@ from ..errors import LinAlgError
 from ..precision import Format
 from . import structure as structures
 from . import validate
-from .factored import Factored, Member, solve_plain_tuple
+from .factored import Factored, Member, is_plain_matrix, solve_plain_tuple
 from .refined import warn
 
 __all__ = ["Cholesky", "cho_factor", "cho_solve"]
@@ -71,6 +71,9 @@ class Cholesky(Factored):
 
     def _unpack(self) -> tuple[Any, ...]:
         a, lower = self._a, self.lower
+        kept = self._only_member_as_scipy()
+        if kept is not None:
+            return kept
         if a.ndim == 2 and a.size:
             return tuple(scipy.linalg.cho_factor(a, lower, check_finite=False))
         c = np.empty_like(a)
@@ -141,6 +144,8 @@ def cho_factor(
     >>> cho_solve(cho_factor(a), [8.0, 8.0])
     array([1., 2.])
     """
+    if precision == "auto" and is_plain_matrix(a):
+        return Cholesky(a, lower, None, check_finite)
     array = validate.as_array(a, "a")
     validate.square(array)
     dtype = validate.common_dtype(array)
@@ -206,6 +211,10 @@ def cho_solve(
            [-0.25 ,  0.5  ]])
     """
     if isinstance(c_and_lower, Cholesky):
+        if refine == "auto" and tol is None and not full_output:
+            x = c_and_lower._solve_plainly(b, "N")
+            if x is not None:
+                return x
         x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x

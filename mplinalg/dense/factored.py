@@ -17,16 +17,20 @@ from ..ops import ops_for
 from ..precision import FP32, FP64, Format, working_format
 from ..refine.ladder import Factors
 from ..report import SolveReport, Status
-from . import validate
+from . import messages, validate
+from .kept import LOW_PRECISION_FROM, Kept, keep
 from .matrix import Matrix
-from .refined import LOW_PRECISION_FROM, Options, Outcome, solve_on_ladder, true_rcond
+from .refined import Options, Outcome, pays_low_precision, solve_on_ladder, true_rcond
 
 Array = NDArray[Any]
 
+_LAPACK = frozenset(np.dtype(c) for c in "fdFD")
 _PROBE_SEED = 20020101
+_FEW = 4
+"""Up to so many right-hand sides are solved with what factors there are."""
 
 
-class Member:
+class Climbed:
     """One square matrix, factored on the rung that solves a probe system to working precision.
 
     The probe is b = A w with w of random numbers. It decides the rung once, so that every later
@@ -40,8 +44,7 @@ class Member:
     ) -> None:  # fmt: skip
         ops = ops_for(a)
         working = working_format(a.dtype)
-        pays = a.shape[0] >= LOW_PRECISION_FROM and working is FP64
-        self.first = precision or (FP32 if pays else working)
+        self.first = precision or (FP32 if _keeps_low(a) else working)
         self.precision = precision
         self.matrix = Matrix(ops, a, structure, triangle, self.first, check_finite=check_finite)
         self._given = None if self.matrix.a is a else (a, structure, triangle)
@@ -69,10 +72,7 @@ class Member:
     def check_unchanged(self) -> None:
         """Raise LinAlgError if the matrix is not the one that was factored."""
         if not self._is_unchanged():
-            raise LinAlgError(
-                "the matrix was modified after it was factored; the factors keep a reference to "
-                "it, not a copy: factor it again, or factor a copy"
-            )
+            raise LinAlgError(messages.MODIFIED)
 
     def _is_unchanged(self) -> bool:
         xp = self.matrix.ops.xp
@@ -121,6 +121,76 @@ class Member:
         )  # fmt: skip
 
 
+class Member:
+    """One square matrix with the factors that suit it.
+
+    Where nothing is gained by a low precision they are in working precision (`Kept`); so they are,
+    from the first time that it happens on, where many right-hand sides are solved. What these
+    cannot do is left to the ladder.
+    """
+
+    def __init__(
+        self, a: Array, structure: str, triangle: str | None, precision: Format | None,
+        check_finite: bool,
+    ) -> None:  # fmt: skip
+        self._given = (a, structure, triangle, precision, check_finite)
+        self._kept: Kept | None = None
+        self._climbed: Climbed | None = None
+        if precision is None and not _keeps_low(a):
+            self._kept = self._keep()
+        if self._kept is None:
+            self._climbed = Climbed(*self._given)
+
+    def _keep(self) -> Kept | None:
+        a, _, triangle, _, check_finite = self._given
+        return keep(a, None if triangle is None else triangle == "L", check_finite)
+
+    @property
+    def climbed(self) -> Climbed:
+        """The factors that the ladder found."""
+        if self._climbed is None:
+            self.check_unchanged()
+            self._climbed = Climbed(*self._given)
+        return self._climbed
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Working precision."""
+        return self._given[0].dtype
+
+    @property
+    def first(self) -> Format:
+        """The format of the factors."""
+        return working_format(self.dtype) if self._climbed is None else self._climbed.first
+
+    def check_unchanged(self) -> None:
+        """Raise LinAlgError if the matrix is not the one that was factored."""
+        if self._climbed is not None:
+            self._climbed.check_unchanged()
+        elif self._kept is not None:
+            self._kept.check_unchanged()
+
+    def solve_plainly(self, b: Array, trans: str) -> Array | None:
+        """x, (n, nrhs), by factors in working precision; None if these are not the way."""
+        if self._kept is None:
+            a, structure, _, precision, _ = self._given
+            n, nrhs = b.shape
+            pays = pays_low_precision(n, nrhs, a.dtype, structure)
+            if precision is not None or pays or nrhs <= _FEW or self.climbed.first is not FP32:
+                return None
+            self.climbed.check_unchanged()
+            self._kept = self._keep()
+        return None if self._kept is None else self._kept.solve(b, trans)
+
+    def as_scipy(self) -> tuple[Array, Any] | None:
+        """SciPy's tuple, if the factors in working precision are here."""
+        return None if self._kept is None else self._kept.as_scipy()
+
+
+def _keeps_low(a: Array) -> bool:
+    return len(a) >= LOW_PRECISION_FROM and working_format(a.dtype) is FP64
+
+
 class Factored:
     """What `LU` and `Cholesky` share: members of a batch, solving, unpacking, pickling."""
 
@@ -143,6 +213,12 @@ class Factored:
         batch = a.shape[:-2]
         self._members = np.empty(batch, dtype=object)
         failures = []
+        if not batch and a.size:
+            try:
+                self._members[()] = make(a)
+            except LinAlgError as error:
+                failures.append(((), str(error)))
+            return failures
         for index in np.ndindex(batch) if a.size else ():
             try:
                 self._members[index] = make(a[index] if index else a)
@@ -173,7 +249,7 @@ class Factored:
     @property
     def report(self) -> SolveReport:
         """How the factors came about and how well they solve a probe system."""
-        reports = [m.report for m in self._members.flat if m is not None]
+        reports = [m.climbed.report for m in self._members.flat if m is not None]
         if not reports:
             return SolveReport(Status.DIRECT, precision=working_format(self.dtype).name)
         if self._members.ndim == 0:
@@ -193,17 +269,32 @@ class Factored:
             return 0.0
         if self._a.size == 0:
             return np.ones(self._members.shape) if self._members.ndim else 1.0
-        values = [m.rcond for m in self._members.flat]
+        values = [m.climbed.rcond for m in self._members.flat]
         if self._members.ndim == 0:
             return float(values[0])
         return np.reshape(np.array(values, dtype=float), self._members.shape)
 
     # -- solving --------------------------------------------------------------------------------
 
+    def _solve_plainly(self, b: Any, trans: str) -> Array | None:
+        """x of one system in arrays of its own dtype, by factors in working precision.
+
+        None to take the long road.
+        """
+        members = self._members
+        if members.ndim or self._info is not None or type(b) is not np.ndarray or b.size == 0:
+            return None
+        member: Any = members[()]
+        if member is None or b.dtype != self._a.dtype or b.shape[:1] != self._a.shape[:1]:
+            return None
+        columns = b[:, None] if b.ndim == 1 else b
+        x: Array | None = member.solve_plainly(columns, trans) if columns.ndim == 2 else None
+        return x[:, 0] if x is not None and b.ndim == 1 else x
+
     def _solve(
         self, b: Any, trans: str, check_finite: bool, refine: str | None, tol: float | None,
         detailed: bool,
-    ) -> tuple[Array, SolveReport, str | None]:  # fmt: skip
+    ) -> tuple[Array, SolveReport | None, str | None]:  # fmt: skip
         validate.choice("refine", refine, validate.METHODS)
         validate.tolerance(tol)
         if self.shape[-1] != self.shape[-2]:
@@ -229,22 +320,25 @@ class Factored:
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
         if n == 0 or columns.size == 0 or 0 in whole:
             x = np.empty((*whole, *columns.shape[-2:]), dtype)
-            report = SolveReport(Status.DIRECT, precision=working_format(dtype).name)
-            return (x[..., 0] if vector else x), report, None
+            nothing = SolveReport(Status.DIRECT, precision=working_format(dtype).name)
+            return (x[..., 0] if vector else x), nothing, None
         columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))
         members: Any = np.broadcast_to(self._members, whole)
         x = np.empty(columns.shape, dtype)
-        reports, messages = [], []
+        reports: list[Any] = []
+        notes = []
         for index in np.ndindex(whole):
             x[index], report, message = _solve_member(
                 members[index], columns[index], dtype, trans, refine, tol, detailed
             )
             reports.append(report)
             if message:
-                messages.append(message)
-        report = reports[0] if not whole else SolveReport.combine(reports, whole)
-        report = report.of_vector() if vector else report
-        return (x[..., 0] if vector else x), report, " ".join(messages) or None
+                notes.append(message)
+        combined: SolveReport | None = None
+        if detailed:
+            combined = reports[0] if not whole else SolveReport.combine(reports, whole)
+            combined = combined.of_vector() if vector and combined is not None else combined
+        return (x[..., 0] if vector else x), combined, " ".join(notes) or None
 
     def _factor_again(self, a: Array) -> Factored:
         """The same factorization of `a`."""
@@ -263,6 +357,14 @@ class Factored:
 
     def _unpack(self) -> tuple[Any, ...]:
         raise NotImplementedError
+
+    def _only_member_as_scipy(self) -> tuple[Any, ...] | None:
+        """SciPy's tuple, if it is not a batch and the factors in working precision are here."""
+        if self._members.ndim or self._members[()] is None:
+            return None
+        member: Any = self._members.item()
+        factors: tuple[Any, ...] | None = member.as_scipy()
+        return factors
 
     def _as_tuple(self) -> tuple[Any, ...]:
         with self._lock:
@@ -295,9 +397,17 @@ class Factored:
         self._lock = threading.Lock()
 
 
+def is_plain_matrix(a: Any) -> bool:
+    """A contiguous, square ndarray of one of LAPACK's dtypes: nothing to validate or convert."""
+    return (
+        type(a) is np.ndarray and a.ndim == 2 and a.dtype in _LAPACK and 0 < len(a) == a.shape[1]
+        and a.flags.forc and a.flags.aligned
+    )  # fmt: skip
+
+
 def _with_unit_strides(a: Array) -> Array:
     """`a`, or a copy if its matrices are not in a layout that LAPACK reads."""
-    if a.size == 0:
+    if a.size == 0 or (a.ndim == 2 and a.flags.forc):
         return a
     first = a[(0,) * (a.ndim - 2)]
     return a if validate.to_lapack_layout(first) is first else np.ascontiguousarray(a)
@@ -321,21 +431,36 @@ def solve_plain_tuple(
 def _solve_member(
     member: Member, b: Array, dtype: np.dtype[Any], trans: str, refine: str | None,
     tol: float | None, detailed: bool,
-) -> tuple[Array, SolveReport, str | None]:  # fmt: skip
+) -> tuple[Array, SolveReport | None, str | None]:  # fmt: skip
     """One matrix; a complex b of a real matrix is solved as its two real parts."""
-    own = member.matrix.a.dtype
-    if dtype == own:
-        outcome = member.solve(np.asfortranarray(b, dtype=own), trans, refine, tol, detailed)
-        return outcome.x, outcome.report, outcome.message
-    both = np.concatenate([b.real, b.imag], axis=1)
-    outcome = member.solve(np.asfortranarray(both, dtype=own), trans, refine, tol, detailed)
-    k = b.shape[1]
-    x: Array = np.empty(b.shape, dtype)
-    x.real, x.imag = outcome.x[:, :k], outcome.x[:, k:]
-    report = outcome.report
+    own = member.dtype
+    if dtype != own:
+        both = np.concatenate([b.real, b.imag], axis=1)
+        x, report, message = _solve_member(member, both, own, trans, refine, tol, detailed)
+        return _joined(x, b.shape, dtype), _joined_report(report, b.shape[1]), message
+    b = np.asfortranarray(b, dtype=own)
+    if refine == "auto" and tol is None and not detailed:
+        plain = member.solve_plainly(b, trans)
+        if plain is not None:
+            return plain, None, None
+    outcome = member.climbed.solve(b, trans, refine, tol, detailed)
+    return outcome.x, outcome.report, outcome.message
+
+
+def _joined(parts: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The complex x of its real and imaginary parts, side by side."""
+    x: Array = np.empty(shape, dtype)
+    x.real, x.imag = parts[:, : shape[1]], parts[:, shape[1] :]
+    return x
+
+
+def _joined_report(report: SolveReport | None, k: int) -> SolveReport | None:
+    """Of 2 k columns, the worse of each two."""
+    if report is None:
+        return None
     errors = {
         name: np.maximum(getattr(report, name)[:k], getattr(report, name)[k:])
         for name in ("backward_error", "componentwise_error", "forward_error_bound")
         if getattr(report, name) is not None
     }
-    return x, replace(report, **errors), outcome.message
+    return replace(report, **errors)

@@ -13,7 +13,7 @@ from ..errors import LinAlgWarning
 from ..precision import Format
 from . import structure as structures
 from . import validate
-from .factored import Factored, Member, solve_plain_tuple
+from .factored import Factored, Member, is_plain_matrix, solve_plain_tuple
 from .refined import warn
 
 __all__ = ["LU", "lu_factor", "lu_solve"]
@@ -78,6 +78,9 @@ class LU(Factored):
         return LU(a, self._precision, self._check_finite)
 
     def _unpack(self) -> tuple[Any, ...]:
+        kept = self._only_member_as_scipy()
+        if kept is not None:
+            return kept
         *factors, info = _scipy_factors(self._a)
         if info and self.shape[-1] != self.shape[-2]:  # of a square matrix lu_factor has warned
             warnings.warn(
@@ -154,6 +157,11 @@ def lu_factor(
     >>> lu_solve(lu_factor(a), [10.0, 12.0])
     array([1., 2.])
     """
+    if precision == "auto" and is_plain_matrix(a):
+        factors = LU(a, None, check_finite)
+        if factors._info is not None:
+            warnings.warn(f"Singular matrix. {factors._info}", LinAlgWarning, stacklevel=2)
+        return factors
     array = validate.as_array(a, "a")
     if array.ndim < 2:
         raise ValueError(f"Expected at least ndim=2, got {array.ndim=}")
@@ -225,6 +233,10 @@ def lu_solve(
     array([1., 1.])
     """
     if isinstance(lu_and_piv, LU):
+        if refine == "auto" and tol is None and not full_output:
+            x = lu_and_piv._solve_plainly(b, _trans(trans))
+            if x is not None:
+                return x
         x, report, message = lu_and_piv._solve(
             b, _trans(trans), check_finite, refine, tol, full_output
         )

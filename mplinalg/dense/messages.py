@@ -5,6 +5,11 @@ from __future__ import annotations
 OVERFLOW = "The solution overflows the range of its dtype; the result holds infinities."
 UNDERFLOW = "The solution underflows the range of its dtype; the result may not be accurate."
 
+MODIFIED = (
+    "the matrix was modified after it was factored; the factors keep a reference to it, not a "
+    "copy: factor it again, or factor a copy"
+)
+
 
 def singular(pivot: int, n: int) -> str:
     """The 1-based `pivot` of an LU factorization is zero."""

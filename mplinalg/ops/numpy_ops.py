@@ -7,6 +7,7 @@ multiplied by fp32 BLAS. Numba is imported at the first call that needs a kernel
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from typing import Any
 
@@ -56,6 +57,12 @@ def _power_of_two_scale(largest: float) -> float:
     return 2.0 ** min(max(exponent, -126), 126)
 
 
+@functools.cache
+def _compiled(name: str) -> Any:
+    """A module of compiled kernels; Numba is imported with the first of them."""
+    return importlib.import_module(f"..kernels.cpu.{name}", __package__)
+
+
 class NumpyOps:
     """`mplinalg.ops.Ops` on NumPy arrays."""
 
@@ -71,8 +78,7 @@ class NumpyOps:
     def convert(
         self, src: Array, dst: Array, *, rows: Array | None = None, cols: Array | None = None
     ) -> Conversion:
-        from ..kernels.cpu import conversion
-
+        conversion = _compiled("conversion")
         if src.shape != dst.shape:
             raise ValueError(f"convert: {src.shape=} and {dst.shape=} differ")
         fmt = working_format(dst.dtype)
@@ -114,8 +120,7 @@ class NumpyOps:
                 self._round_lines(lines, lines, fmt, 1.0, counters)
 
     def amax(self, a: Array) -> float:
-        from ..kernels.cpu import conversion
-
+        conversion = _compiled("conversion")
         if a.size == 0:
             return 0.0
         if a.dtype.kind != "c":
@@ -138,8 +143,7 @@ class NumpyOps:
         return top
 
     def extents(self, a: Array, *, rows: Array | None = None) -> tuple[Array, Array]:
-        from ..kernels.cpu import conversion
-
+        conversion = _compiled("conversion")
         lines, along = _real_lines(a)
         dtype = real_dtype(a.dtype)
         lengths = a.shape if along else a.shape[::-1]
@@ -222,16 +226,14 @@ class NumpyOps:
 
     @staticmethod
     def _scale(lines: Array) -> float:
-        from ..kernels.cpu import conversion
-
+        conversion = _compiled("conversion")
         return _power_of_two_scale(conversion.largest_magnitude(lines) if lines.size else 0.0)
 
     @staticmethod
     def _round_lines(
         src: Array, dst: Array, fmt: Format, scale: float, counters: Counters | None
     ) -> None:
-        from ..kernels.cpu import rounding
-
+        rounding = _compiled("rounding")
         _require_single(src)
         factor = np.float32(scale)
         if fmt.name == "fp16":
@@ -245,8 +247,7 @@ class NumpyOps:
     def _split(
         src: Array, high: Array, low: Array, scale: float, counters: Counters | None
     ) -> None:
-        from ..kernels.cpu import rounding
-
+        rounding = _compiled("rounding")
         _require_single(src)
         lost = rounding.split_fp16x2(src, high, low, np.float32(scale))
         if counters is not None:
@@ -262,8 +263,7 @@ class NumpyOps:
     def getrf(self, a: Array) -> tuple[Array, int]:
         if not _is_by_rows(a):
             return lapack.getrf(a)
-        from ..kernels.cpu import getrf as kernels
-
+        kernels = _compiled("getrf")
         piv = np.empty(len(a), np.int32)
         real = a.view(real_dtype(a.dtype))
         return piv, kernels.getrf_rows(lapack.address("gemm", a.dtype), a, real, piv)
@@ -275,8 +275,7 @@ class NumpyOps:
         if not _is_by_rows(lu):
             lapack.getrs(lu, piv, b, trans)
             return
-        from ..kernels.cpu import getrs as kernels
-
+        kernels = _compiled("getrs")
         lapack.check_getrs(lu, piv, b)
         conjugate = trans == "C" and lu.dtype.kind == "c"
         if conjugate:  # A^-H b = conj(A^-T conj(b))
@@ -292,8 +291,7 @@ class NumpyOps:
     def gecon(self, lu: Array, norm: float, kind: str = "1") -> float:
         if not _is_by_rows(lu):
             return lapack.gecon(lu, norm, kind)
-        from ..kernels.cpu import getrs as kernels
-
+        kernels = _compiled("getrs")
         addresses = _addresses(lu.dtype, "gemm", "trsv", "trsm")
         piv = np.arange(len(lu), dtype=np.int32)
         inverse = kernels.inverse_norm(*addresses, lu, piv, kind == "I")
@@ -302,8 +300,7 @@ class NumpyOps:
     def potrf(self, a: Array, *, lower: bool) -> int:
         if not a.flags.f_contiguous or a.shape[0] != a.shape[1]:
             return lapack.potrf(a, lower)
-        from ..kernels.cpu import potrf as kernels
-
+        kernels = _compiled("potrf")
         gemm, herk = _addresses(a.dtype, "gemm", _HERK[a.dtype.kind])
         return kernels.potrf_rows(gemm, herk, a.T, lower)
 
@@ -328,8 +325,7 @@ class NumpyOps:
     refines_columns = 4
 
     def gesv(self, a: Array, b: Array, *, trans: str = "N") -> Checked:
-        from ..kernels.cpu import gesv as kernels
-
+        kernels = _compiled("gesv")
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
         rhs = np.ascontiguousarray(b.T)
@@ -343,8 +339,7 @@ class NumpyOps:
         return Checked(x[:-1].T, info, omega, kappa, norm, lu, piv, by_columns)
 
     def posv(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Checked:
-        from ..kernels.cpu import gesv as kernels
-
+        kernels = _compiled("gesv")
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
         conjugate = by_columns and dtype.kind == "c"
@@ -358,9 +353,38 @@ class NumpyOps:
             np.conjugate(x, out=x)
         return Checked(x[:-1].T, info, omega, kappa, norm, c.T if by_columns else c)
 
-    def gesv_refined(self, a: Array, b: Array) -> Refined:
-        from ..kernels.cpu import refined as kernels
+    def getrs_checked(
+        self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"
+    ) -> tuple[Array, float]:
+        kernels = _compiled("gesv")
+        _, real, by_columns = _lines_of(a)
+        rhs = np.ascontiguousarray(b.T)
+        x = np.empty_like(rhs)
+        omega, _ = kernels.getrs_checked(
+            *_addresses(a.dtype, "gemm", "trsv", "trsm"), real, by_columns != (trans == "T"),
+            seen.factors, seen.piv, norm, rhs, x, _backward_bound(len(a), real.dtype),
+        )  # fmt: skip
+        return x.T, omega
 
+    def potrs_checked(
+        self, a: Array, seen: Checked, b: Array, *, lower: bool
+    ) -> tuple[Array, float]:
+        kernels = _compiled("gesv")
+        _, real, by_columns = _lines_of(a)
+        conjugate = by_columns and a.dtype.kind == "c"
+        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        x = np.empty_like(rhs)
+        omega, _ = kernels.potrs_checked(
+            *_addresses(a.dtype, "gemm", "trsv", "trsm"), real, lower == by_columns,
+            seen.factors.T if by_columns else seen.factors, seen.norm, rhs, x,
+            _backward_bound(len(a), real.dtype),
+        )  # fmt: skip
+        if conjugate:
+            np.conjugate(x, out=x)
+        return x.T, omega
+
+    def gesv_refined(self, a: Array, b: Array) -> Refined:
+        kernels = _compiled("refined")
         lines, real, by_columns = _lines_of(a)
         n, low = len(a), _LOWER[a.dtype.char]
         rhs = np.ascontiguousarray(b.T)
@@ -373,8 +397,7 @@ class NumpyOps:
         return Refined(x.T, outcome == kernels.CONVERGED, kappa, int(info[0]))
 
     def posv_refined(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Refined:
-        from ..kernels.cpu import refined as kernels
-
+        kernels = _compiled("refined")
         lines, real, by_columns = _lines_of(a)
         n, low = len(a), _LOWER[a.dtype.char]
         conjugate = by_columns and a.dtype.kind == "c"
@@ -435,8 +458,7 @@ class NumpyOps:
         return d
 
     def column_errors(self, x: Array, r: Array, d: Array) -> ColumnErrors:
-        from ..kernels.cpu import residual as kernels
-
+        kernels = _compiled("residual")
         real = real_dtype(x.dtype)
         pair = 2 if x.dtype.kind == "c" else 1
         errors = ColumnErrors(*np.empty((4, x.shape[1])))
@@ -445,8 +467,7 @@ class NumpyOps:
 
     @staticmethod
     def _fused_residual(a: Array, x: Array, r: Array, d: Array, triangle: str | None) -> None:
-        from ..kernels.cpu import residual as kernels
-
+        kernels = _compiled("residual")
         lines, along = _real_lines(a)
         is_complex = a.dtype.kind == "c"
         x, r = _real_vector(np.ascontiguousarray(x)), _real_vector(r)
@@ -486,8 +507,7 @@ class NumpyOps:
 
     @staticmethod
     def _extended_residual(a: Array, x: Array, r: Array, triangle: str | None) -> None:
-        from ..kernels.cpu import extended as kernels
-
+        kernels = _compiled("extended")
         is_complex = a.dtype.kind == "c"
         blocks = [slice(0, a.shape[0])]
         if triangle is not None:  # rows of the full matrix, a block at a time

@@ -205,6 +205,16 @@ class Ops(Protocol):
         If `whole`, `omega` is infinite also where the other triangle has NaN or infinity.
         """
 
+    def getrs_checked(
+        self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"
+    ) -> tuple[Array, float]:
+        """Solve with what `gesv` left: x, and its `omega`; `norm` is that of op(A)."""
+
+    def potrs_checked(
+        self, a: Array, seen: Checked, b: Array, *, lower: bool
+    ) -> tuple[Array, float]:
+        """Solve with what `posv` left: x, and its `omega`."""
+
     refines_columns: int
     """Up to so many right-hand sides the two verbs that follow are faster than the ladder."""
 

@@ -79,7 +79,8 @@ def test_factors_are_a_loop(rng, batch, shape, dtype):
         want = loop(lambda m, r, f=factor, s=solve_with: s(f(m), r), a, b)
         assert x.dtype == dtype
         assert x.shape == want.shape
-        assert np.array_equal(x, want)
+        # BLAS may add in another order where an array begins elsewhere in memory
+        np.testing.assert_allclose(x, want, rtol=100 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 0), (0, 0, 0)])
@@ -154,6 +155,8 @@ def test_ill_conditioned_members_are_named(rng, n):
     assert len(caught) == 1
     assert report.status is Status.ILL_CONDITIONED
     assert [m.status.is_success for m in report.members] == [True, False, True]
+    with pytest.warns(LinAlgWarning, match="slice 1"):
+        x = solve(a, np.ones(n))
     assert np.array_equal(x[0], solve(a[0], np.ones(n)))
     assert np.array_equal(x[2], solve(a[2], np.ones(n)))
 

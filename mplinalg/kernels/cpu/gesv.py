@@ -54,8 +54,10 @@ def _copy_lines(lines, real, lu_real, pair, flipped):  # type: ignore[no-untyped
 def _judge(real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ignore[no-untyped-def]
     """The largest normwise backward error of the lines of x, or a bound; infinity if unknown.
 
-    Many lines are judged by combinations of them with random signs, each weighted by its size;
-    one by one if a combination is not within `bound`.
+    Many lines are judged by combinations of them, each scaled by its size and a random weight in
+    +-[3/4, 5/4); one by one if a combination is not within `bound`. Weights of equal size would let
+    the errors of columns that repeat each other cancel. Here, whatever the errors of the others,
+    the chance that one t times too large stays within `bound` is at most 2 / t.
     """
     k, n = b.shape
     if pair == 2:
@@ -74,8 +76,8 @@ def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together):  
     r = np.empty(n, b.dtype)
     y = np.empty(n, b.dtype)
     d = np.empty(n)
-    signs = np.empty(k)
-    fill_random(signs, b[0])
+    random = np.empty(k)
+    fill_random(random, b[0])
     worst = 0.0
     for first in range(0, k, together):
         last = min(first + together, k)
@@ -91,9 +93,9 @@ def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together):  
                 return np.inf
             if scale > 0:
                 share, exponent = math.frexp(scale)
-                weight = math.ldexp(1.0 if signs[c] < 0 else -1.0, -exponent)  # no rounding
+                weight = math.ldexp(1.0, -exponent)  # no rounding
                 if together > 1:
-                    weight /= share
+                    weight *= (random[c] + math.copysign(1.5, random[c])) / (2.0 * share)
                     share = 1.0
                 for i in range(n):
                     r[i] += b[c, i] * weight
@@ -110,25 +112,100 @@ def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together):  
 
 
 @kernel
-def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, bound):  # type: ignore[no-untyped-def]
-    """Solve op(A) x = b by LU with partial pivoting.
+def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound):  # type: ignore[no-untyped-def]
+    """Solve op(A) x = b with the factors of `getrf_rows`, and judge the answer.
 
-    A few right-hand sides are refined once if they are not well within `bound`.
+    A few right-hand sides are refined once if they are not well within `bound`; of many, more care
+    is taken.
 
     Parameters
     ----------
     gemm, trsv, trsm : int
         Addresses, for A's dtype.
-    lines, real : array, shape (n, n)
-        The lines of A, and the same as real numbers.
+    real : array, shape (n, n) or (n, 2 n)
+        The lines of A as real numbers.
     flipped : bool
         The lines are the columns of op(A).
-    b, x : array, shape (k, n) and (k + 1, n)
-        Right-hand sides as lines; solutions, and last that of a random right-hand side.
-    lu, lu_real, piv
-        Receive the factors of the matrix that has these lines as rows.
+    lu, piv
+        Factors of the matrix that has these lines as rows.
+    norm : float
+        Infinity norm of op(A), with |re| + |im| for complex.
+    b, x : array, shape (k, n) and (k, n) or (k + 1, n)
+        Right-hand sides as lines; solutions, and if there is room that of a random right-hand side.
     bound : float
-        What `omega` is wanted to meet: if many right-hand sides do not, more care is taken.
+        What omega is wanted to meet.
+
+    Returns
+    -------
+    omega : float
+        Largest normwise backward error; infinity if something is not finite.
+    stretch : float
+        ||A^-1 z|| / ||z|| of the random z; 0 without.
+    """
+    k, n = b.shape
+    pair = real.shape[1] // n
+    probes = x.shape[0] > k
+    omega, stretch = np.inf, 0.0
+    for careful in (False, True):
+        x[:k] = b
+        z_size = 1.0
+        if probes:
+            fill_random(x[k], b[0])
+            z_size = largest(x[k])
+        getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
+        if probes:
+            stretch = largest(x[k]) / z_size
+        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+        if omega <= bound or k <= FEW:
+            break
+    if k <= FEW and bound / 2 < omega < np.inf:
+        r = np.empty((1, n), b.dtype)
+        d = np.zeros(n)
+        for c in range(k):
+            r[0] = b[c]
+            multiply_add(
+                real, pair, flipped, False, False, x[c].view(real.dtype), r[0].view(real.dtype), d
+            )
+            getrs_rows(gemm, trsv, trsm, lu, piv, r, flipped, False)
+            x[c] += r[0]
+        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+    return omega, stretch
+
+
+@kernel
+def potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type: ignore[no-untyped-def]
+    """As `getrs_checked`, with the factor of `potrf_rows`, A Hermitian, one triangle read."""
+    k, n = b.shape
+    pair = real.shape[1] // n
+    probes = x.shape[0] > k
+    omega, stretch = np.inf, 0.0
+    for careful in (False, True):
+        for row in range(k):
+            for i in range(n):
+                x[row, i] = np.conj(b[row, i])
+        z_size = 1.0
+        if probes:
+            fill_random(x[k], b[0])
+            z_size = largest(x[k])
+        potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
+        if probes:
+            stretch = largest(x[k]) / z_size
+        if pair == 2:
+            for row in range(k):
+                for i in range(n):
+                    x[row, i] = np.conj(x[row, i])
+        omega = _judge(real, pair, False, True, upper, norm, b, x, bound)
+        if omega <= bound or k <= FEW:
+            break
+    return omega, stretch
+
+
+@kernel
+def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, bound):  # type: ignore[no-untyped-def]
+    """Solve op(A) x = b by LU with partial pivoting.
+
+    Parameters as `getrs_checked`; `lines` is A as its own dtype, x has k + 1 lines, and lu,
+    lu_real (the same as real numbers) and piv receive the factors.
 
     Returns
     -------
@@ -141,36 +218,15 @@ def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, b
     norm : float
         Infinity norm of op(A), with |re| + |im| for complex.
     """
-    k, n = b.shape
-    pair = real.shape[1] // n
+    pair = real.shape[1] // b.shape[1]
     norm = _copy_lines(lines, real, lu_real, pair, flipped)
     if not norm < np.inf:
         return 0, np.inf, np.inf, norm
     info = getrf_rows(gemm, lu, lu_real, piv)
     if info:
         return info, np.inf, np.inf, norm
-    omega, kappa = np.inf, np.inf
-    r = np.empty((1, n), b.dtype)
-    d = np.zeros(n)
-    for careful in (False, True):
-        x[:k] = b
-        fill_random(x[k], b[0])
-        z_size = largest(x[k])
-        getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
-        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
-        kappa = norm * (largest(x[k]) / z_size)
-        if omega <= bound or k <= FEW:
-            break
-    if k <= FEW and bound / 2 < omega < np.inf:
-        for c in range(k):
-            r[0] = b[c]
-            multiply_add(
-                real, pair, flipped, False, False, x[c].view(real.dtype), r[0].view(real.dtype), d
-            )
-            getrs_rows(gemm, trsv, trsm, lu, piv, r, flipped, False)
-            x[c] += r[0]
-        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
-    return 0, omega, kappa, norm
+    omega, stretch = getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound)
+    return 0, omega, norm * stretch, norm
 
 
 @kernel
@@ -179,10 +235,9 @@ def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound
 
     As `gesv_lines`; the lines are rows of A, entry j of line i counts for j >= i (`upper`) or
     j <= i. If `whole`, NaN and infinity in the other triangle count as well. `c` receives the
-    factor.
+    factor in one triangle, and what A has in the other.
     """
-    k, n = b.shape
-    pair = real.shape[1] // n
+    n = b.shape[1]
     sums = np.zeros(n)
     for i in range(n):
         first, last = (i + 1, n) if upper else (0, i)
@@ -191,8 +246,7 @@ def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound
             size = magnitude(lines[i, j])
             total += size
             sums[j] += size
-            c[i, j] = lines[i, j]
-        c[i, i] = lines[i, i]
+        c[i] = lines[i]
         sums[i] += total
         if whole:
             first, last = (0, i) if upper else (i + 1, n)
@@ -207,20 +261,5 @@ def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound
     info = potrf_rows(gemm, herk, c, upper)
     if info:
         return info, np.inf, np.inf, norm
-    omega, kappa = np.inf, np.inf
-    for careful in (False, True):
-        for row in range(k):
-            for i in range(n):
-                x[row, i] = np.conj(b[row, i])
-        fill_random(x[k], b[0])
-        z_size = largest(x[k])
-        potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
-        if pair == 2:
-            for row in range(k):
-                for i in range(n):
-                    x[row, i] = np.conj(x[row, i])
-        omega = _judge(real, pair, False, True, upper, norm, b, x, bound)
-        kappa = norm * (largest(x[k]) / z_size)
-        if omega <= bound or k <= FEW:
-            break
-    return 0, omega, kappa, norm
+    omega, stretch = potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound)
+    return 0, omega, norm * stretch, norm

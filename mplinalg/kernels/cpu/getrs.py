@@ -83,6 +83,7 @@ def inverse_norm(gemm, trsv, trsm, lu, piv, flipped):  # type: ignore[no-untyped
     Higham, ACM Trans. Math. Softw. 14 (1988) 381, algorithm 2, as in `factor.condest`.
     """
     n = piv.size
+    smallest = np.finfo(lu.dtype).tiny  # below, 1 / size overflows
     x = np.empty((1, n), lu.dtype)
     x[0, :] = 1.0 / n
     estimate = 0.0
@@ -100,7 +101,7 @@ def inverse_norm(gemm, trsv, trsm, lu, piv, flipped):  # type: ignore[no-untyped
         # z <- op(A)^-H sign(x);  what is conjugated twice is left
         for i in range(n):
             size = abs(x[0, i])
-            x[0, i] = np.conj(x[0, i]) / size if size > 1e-30 else lu.dtype.type(1)
+            x[0, i] = np.conj(x[0, i]) / size if size >= smallest else lu.dtype.type(1)
         getrs_rows(gemm, trsv, trsm, lu, piv, x, not flipped, False)
         best = 0
         for i in range(n):

@@ -86,7 +86,8 @@ def potrf_rows(gemm, herk, a, upper):  # type: ignore[no-untyped-def]
         if failed:
             return first + failed
         for i in range(width):
-            for j in range(i + 1):
+            a[first + i, first + i] = block[i, i].real
+            for j in range(i):
                 if upper:
                     a[first + j, first + i] = np.conj(block[i, j])
                 else:
