@@ -21,6 +21,9 @@ from .scaling import Scaling
 from .tournament import getrf_tournament
 
 BLOCK = 128
+WIDE_BLOCK = 384
+"""From `_WIDE_FROM` on: interchanges and solves are fewer, and gemm is at its best."""
+_WIDE_FROM = 1024
 _UPCAST_BLOCK = 128
 
 
@@ -30,7 +33,7 @@ def getrf(
     fmt: Format,
     *,
     pivoting: str = "partial",
-    block: int = BLOCK,
+    block: int | None = None,
     counters: Counters | None = None,
 ) -> tuple[Array, int]:
     """P A = L U in place on an F-like (m, n) view held in ``fmt.dtype``.
@@ -43,8 +46,8 @@ def getrf(
     fmt : Format
         Format of the operands of trailing updates.
     pivoting : {"partial", "tournament"}
-    block : int
-        Panel width.
+    block : int, optional
+        Panel width; by default it follows the order.
     counters : Counters, optional
         Overflows and underflows of the conversions are added to it.
 
@@ -59,6 +62,8 @@ def getrf(
         return ops.getrf(a)
     factor_panel = ops.getrf_panel if pivoting == "partial" else lambda p: getrf_tournament(ops, p)
     m, n = a.shape
+    if block is None:
+        block = BLOCK if min(m, n) < _WIDE_FROM else WIDE_BLOCK
     piv = ops.xp.zeros(min(m, n), dtype=ops.xp.int32)
     info = 0
     for k in blocks(min(m, n), block):
@@ -72,7 +77,7 @@ def getrf(
         piv[k] += k.start
         # A[k, t] <- L[k, k]^-1 A[k, t]
         width = k.stop - k.start
-        ops.trsm("L", a[k, k], after[:width], lower=True, unit=True)
+        ops.trsm("L", a[k, k], after[:width], lower=True, unit=True, fast=True)
         # A[t, t] <- A[t, t] - L[t, k] U[k, t]      low-precision operands, fp32 accumulation
         ops.gemm(
             -1.0, a[k.stop :, k], after[:width], 1.0, after[width:], compute=fmt, counters=counters
@@ -230,7 +235,7 @@ def lu(
     *,
     scaling: Scaling | None = None,
     pivoting: str = "partial",
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> LUFactors:
     """Factor the working copy `w` of a square matrix, in place, whatever its layout.
 

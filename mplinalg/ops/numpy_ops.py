@@ -192,9 +192,16 @@ class NumpyOps:
             lapack.syrk(alpha / scale**2, np.asfortranarray(a16), beta, c, lower, trans)
 
     def trsm(
-        self, side: str, a: Array, b: Array, *, lower: bool, trans: str = "N", unit: bool = False
-    ) -> None:
-        lapack.trsm(side, a, b, lower, trans, unit)
+        self, side: str, a: Array, b: Array, *, lower: bool, trans: str = "N", unit: bool = False,
+        fast: bool = False,
+    ) -> None:  # fmt: skip
+        if not (fast and side == "L" and lapack.is_f_like(a) and lapack.is_f_like(b) and b.size):
+            lapack.trsm(side, a, b, lower, trans, unit)
+            return
+        lapack.check_trsm(a, b)
+        flag = np.uint8(ord("C" if trans == "C" else "T"))
+        gemm = lapack.address("gemm", a.dtype)
+        _compiled("trsm").solve_triangle(gemm, a.T, not lower, trans == "N", unit, flag, b.T)
 
     def _gemm_fp16x2(
         self, alpha: float, a: Array, b: Array, beta: float, c: Array, transa: str, transb: str,

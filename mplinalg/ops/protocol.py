@@ -152,9 +152,13 @@ class Ops(Protocol):
         """
 
     def trsm(
-        self, side: str, a: Array, b: Array, *, lower: bool, trans: str = "N", unit: bool = False
-    ) -> None:
-        """B <- op(A)^-1 B (side "L") or B op(A)^-1 ("R"), A triangular."""
+        self, side: str, a: Array, b: Array, *, lower: bool, trans: str = "N", unit: bool = False,
+        fast: bool = False,
+    ) -> None:  # fmt: skip
+        """B <- op(A)^-1 B (side "L") or B op(A)^-1 ("R"), A triangular.
+
+        `fast`: small diagonal blocks may be inverted, for results that will be refined.
+        """
 
     # -- factorizations, F-like views where nothing else is said ---------------------------------
 

@@ -1,4 +1,4 @@
-"""What compiled kernels need beyond Numba: BLAS and LAPACK by address, and vectors of fixed width.
+"""What compiled kernels need beyond Numba: BLAS by address, vectors of fixed width, bits of floats.
 
 An address is an integer argument (`lapack.address`), never a constant of the code, so that compiled
 kernels can be cached on disk.
@@ -95,3 +95,33 @@ def subtract_multiple(width: int) -> Any:
         return types.void(y, types.intp, x, types.intp, y.dtype), codegen
 
     return operation
+
+
+@intrinsic
+def bits_of(typingctx, value):  # type: ignore[no-untyped-def]
+    """The 32 bits of a single-precision number, in a register."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.IntType(32))
+
+    return types.uint32(types.float32), codegen
+
+
+@intrinsic
+def float_of(typingctx, bits):  # type: ignore[no-untyped-def]
+    """The single-precision number with these bits."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.FloatType())
+
+    return types.float32(types.uint32), codegen
+
+
+@intrinsic
+def add_words(typingctx, a, b):  # type: ignore[no-untyped-def]
+    """a + b modulo 2^32. (Numba widens sums of 32-bit integers, and halves the lanes.)"""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.add(values[0], values[1])
+
+    return types.uint32(types.uint32, types.uint32), codegen

@@ -233,6 +233,13 @@ def trsm(
         np.conjugate(b, out=b)
 
 
+def check_trsm(a: Array, b: Array) -> np.dtype[Any]:
+    """The dtype of a triangle and of what is solved with it on the left."""
+    dtype = _same_dtype("trsm", a, b)
+    _require_shapes(a.shape == (len(b), len(b)), "trsm", a, b)
+    return dtype
+
+
 def _trsv(a: Array, x: Array, lower: bool, trans: str, unit: bool = False) -> None:
     """x <- op(A)^-1 x, A triangular and F-like, x of shape (n, 1) and contiguous."""
     _call(
@@ -467,3 +474,108 @@ def trcon(r: Array, lower: bool, kind: str = "1") -> float:
         _leading(r), _pointer(rcond), _pointer(work), _pointer(second), ctypes.byref(info),
     )  # fmt: skip
     return float(rcond[0])
+
+
+# -- singular values of a band matrix -------------------------------------------------------------
+
+
+def gbbrd(band: Array) -> tuple[Array, Array]:
+    """Diagonal and superdiagonal, both real, of the bidiagonal form of an upper band matrix.
+
+    `band` is (k + 1, n) and F-like: row k holds the diagonal, row k - i the i-th superdiagonal,
+    each entry in its column. Overwritten.
+    """
+    dtype = _same_dtype("gbbrd", band)
+    _require_f_like(band, "gbbrd")
+    n = band.shape[1]
+    real = np.dtype(dtype.char.lower())
+    d, e = np.zeros(n, real), np.zeros(max(n - 1, 1), real)
+    none, work = np.zeros(1, dtype), np.empty(2 * max(n, 1), dtype)
+    second = [np.empty(max(n, 1), real)] if dtype.kind == "c" else []
+    info = ctypes.c_int(0)
+    if n:
+        _call(
+            "gbbrd", dtype, b"N", _int(n), _int(n), _int(0), _int(0), _int(len(band) - 1),
+            _pointer(band), _leading(band), _pointer(d), _pointer(e), _pointer(none), _int(1),
+            _pointer(none), _int(1), _pointer(none), _int(1), _pointer(work),
+            *map(_pointer, second), ctypes.byref(info),
+        )  # fmt: skip
+    return d, e[: max(n - 1, 0)]
+
+
+def bdsqr(d: Array, e: Array) -> int:
+    """d <- singular values, decreasing, of the upper bidiagonal matrix of d and e; real.
+
+    `e` is destroyed. Returns info (i > 0: so many superdiagonals did not converge to zero).
+    """
+    dtype = _same_dtype("bdsqr", d, e)
+    n = d.size
+    _require_shapes(dtype.kind == "f" and e.size == max(n - 1, 0), "bdsqr", d, e)
+    info = ctypes.c_int(0)
+    none, work = np.zeros(1, dtype), np.empty(4 * max(n, 1), dtype)
+    if n:
+        _call(
+            "bdsqr", dtype, b"U", _int(n), _int(0), _int(0), _int(0), _pointer(d), _pointer(e),
+            _pointer(none), _int(1), _pointer(none), _int(1), _pointer(none), _int(1),
+            _pointer(work), ctypes.byref(info),
+        )  # fmt: skip
+    return info.value
+
+
+# -- QR with its block reflectors -----------------------------------------------------------------
+
+
+def geqrt(a: Array, block: int) -> Array:
+    """A = Q R in place, as `geqrf`, by recursive panels of `block` columns.
+
+    Returns T, (block, min(m, n)): its columns k to k + block hold the upper triangle T_k of the
+    block reflector I - V_k T_k V_k^H of these columns, with tau on its diagonal; Q is their
+    product. What is below the triangles means nothing.
+    """
+    dtype = _same_dtype("geqrt", a)
+    _require_f_like(a, "geqrt")
+    m, n = a.shape
+    count = min(m, n)
+    block = min(max(block, 1), max(count, 1))
+    t = np.zeros((block, count), dtype, order="F")
+    work, info = np.empty(block * max(n, 1), dtype), ctypes.c_int(0)
+    if count:
+        _call(
+            "geqrt", dtype, _int(m), _int(n), _int(block), _pointer(a), _leading(a), _pointer(t),
+            _leading(t), _pointer(work), ctypes.byref(info),
+        )  # fmt: skip
+    return t
+
+
+def gemqrt(trans: str, qr: Array, t: Array, c: Array) -> None:
+    """C <- op(Q) C with the factors of `geqrt`; C is F-like."""
+    dtype = _same_dtype("gemqrt", qr, t, c)
+    _require_f_like(qr, "gemqrt")
+    _require_f_like(t, "gemqrt")
+    _require_f_like(c, "gemqrt")
+    block, count = t.shape
+    _require_shapes(len(qr) == len(c) and count <= min(qr.shape), "gemqrt", qr, t, c)
+    if c.size == 0 or count == 0:
+        return
+    flag = b"N" if trans == "N" else (b"C" if dtype.kind == "c" else b"T")
+    work, info = np.empty(block * c.shape[1], dtype), ctypes.c_int(0)
+    _call(
+        "gemqrt", dtype, b"L", flag, _int(c.shape[0]), _int(c.shape[1]), _int(count), _int(block),
+        _pointer(qr), _leading(qr), _pointer(t), _leading(t), _pointer(c), _leading(c),
+        _pointer(work), ctypes.byref(info),
+    )  # fmt: skip
+
+
+def geqrf_recursive(a: Array) -> Array:
+    """As `geqrf`, with the panels of `geqrt`, which is faster. Returns tau."""
+    count = min(a.shape)
+    if count <= 32:  # one panel
+        return geqrf(a)
+    t = geqrt(a, geqrt_block(a.shape[1]))
+    places = np.arange(count)
+    return t[places % len(t), places]
+
+
+def geqrt_block(n: int) -> int:
+    """Columns of a panel for a matrix of n columns (measured)."""
+    return 64 if n <= 512 else 96

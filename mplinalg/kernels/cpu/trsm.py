@@ -55,7 +55,7 @@ def solve_triangle(gemm, factors, lower, flipped, unit, flag, x):  # type: ignor
     gemm : int
         Address, for the dtype of `factors`.
     factors : array, shape (n, n)
-        C-contiguous; T is one triangle.
+        Rows contiguous; T is one triangle.
     lower, unit : bool
         Which triangle; whether its diagonal counts as ones.
     flipped : bool
@@ -63,9 +63,11 @@ def solve_triangle(gemm, factors, lower, flipped, unit, flag, x):  # type: ignor
     flag : uint8
         "T" or "C"; only used if not `flipped`.
     x : array, shape (k, n)
-        C-contiguous.
+        Rows contiguous.
     """
     k, n = x.shape
+    ldt = factors.strides[0] // factors.itemsize
+    ldx = x.strides[0] // x.itemsize
     one, minus, zero = factors.dtype.type(1), factors.dtype.type(-1), factors.dtype.type(0)
     inverse = np.empty((WIDTH, WIDTH), factors.dtype)
     scratch = np.empty(WIDTH * k, factors.dtype)
@@ -83,7 +85,7 @@ def solve_triangle(gemm, factors, lower, flipped, unit, flag, x):  # type: ignor
         call(
             gemm,
             (op, NO, width, k, width, one, at(inverse, 0), WIDTH, at(scratch, 0), WIDTH, zero,
-             at(x, first), n),
+             at(x, first), ldx),
         )  # fmt: skip
         done = step + 1
         h = (done & -done) * WIDTH
@@ -97,9 +99,9 @@ def solve_triangle(gemm, factors, lower, flipped, unit, flag, x):  # type: ignor
             end = min(first + h, n)
             top, bottom = max(first - h, 0), first
         if bottom > top:
-            place = start * n + top if flipped else top * n + start
+            place = start * ldt + top if flipped else top * ldt + start
             call(
                 gemm,
-                (op, NO, bottom - top, k, end - start, minus, at(factors, place), n,
-                 at(x, start), n, one, at(x, top), n),
+                (op, NO, bottom - top, k, end - start, minus, at(factors, place), ldt,
+                 at(x, start), ldx, one, at(x, top), ldx),
             )  # fmt: skip
