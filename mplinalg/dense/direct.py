@@ -27,8 +27,8 @@ from . import structure as s
 Array = NDArray[Any]
 
 _PROBE_COLUMNS = 4
-_MARGIN = 1e4
-"""By how much, times sqrt(n), a random bound on the condition number is trusted to fall short."""
+_MARGIN_SINGLE, _MARGIN_DOUBLE = 1e2, 1e4
+"""By how much, times sqrt(n), a random bound on the condition number may fall short unnoticed."""
 _GROWN = 1e6
 """Growth from which the factors say nothing of the condition of A."""
 _BLOCK = 256
@@ -87,9 +87,15 @@ def _norm_inf(a: Array) -> float:
     return max(float(np.abs(a[rows]).sum(axis=1).max()) for rows in blocks(a.shape[0], _BLOCK))
 
 
+def backward_bound(n: int, eps: float) -> float:
+    """sqrt(n) u, for n of at least 4: a 1-by-1 complex division may err by more than u."""
+    return math.sqrt(max(n, 4)) * eps / 2
+
+
 def is_suspicious(kappa: float, n: int, eps: float) -> bool:
     """Whether a bound on the condition number from one random vector leaves room for 1 / eps."""
-    return not kappa * math.sqrt(n) * _MARGIN * eps < 1.0
+    margin = _MARGIN_DOUBLE if eps < 1e-10 else _MARGIN_SINGLE
+    return not kappa * math.sqrt(n) * margin * eps < 1.0
 
 
 def _general(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
@@ -105,7 +111,7 @@ def judge_lu(a: Array, seen: Checked, *, estimate: bool = False) -> Direct:
     n, eps = a.shape[0], float(np.finfo(a.dtype).eps)
     if not seen.omega < math.inf:  # nothing is known, and there may be no factors
         return Direct(seen.x, math.nan)
-    certified = seen.omega <= math.sqrt(n) * eps / 2
+    certified = seen.omega <= backward_bound(n, eps)
     if not (estimate or is_suspicious(seen.kappa, n, eps)):
         return Direct(seen.x, None, certified)
     ops, fmt = ops_for(a), working_format(a.dtype)
@@ -130,7 +136,7 @@ def judge_cholesky(a: Array, seen: Checked, lower: bool, *, estimate: bool = Fal
     n, eps = a.shape[0], float(np.finfo(a.dtype).eps)
     if not seen.omega < math.inf:  # nothing is known, and there may be no factors
         return Direct(seen.x, math.nan)
-    certified = seen.omega <= math.sqrt(n) * eps / 2
+    certified = seen.omega <= backward_bound(n, eps)
     if not (estimate or is_suspicious(seen.kappa, n, eps)):
         return Direct(seen.x, None, certified)
     c = seen.factors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..errors import LinAlgError
 from ..ops import ops_for
 from ..ops.protocol import Array, Checked
 from . import messages
-from .direct import is_suspicious
+from .direct import backward_bound, is_suspicious, judge_cholesky, judge_lu
 
 LOW_PRECISION_FROM = 1024
 """Order from which factors in single precision are kept: each solve with them costs refinement."""
@@ -80,7 +79,7 @@ class Kept:
 
     @property
     def _bound(self) -> float:
-        return math.sqrt(len(self._a)) * float(np.finfo(self._a.dtype).eps) / 2
+        return backward_bound(len(self._a), float(np.finfo(self._a.dtype).eps))
 
     def _apply(self, b: Array, trans: str) -> tuple[Array, float]:
         ops, a = ops_for(self._a), self._a
@@ -107,15 +106,20 @@ def keep(a: Array, lower: bool | None, check_finite: bool) -> Kept | None:
     """
     n, dtype = len(a), a.dtype
     ops = ops_for(a)
+    w = _known(n, dtype)
     if lower is None:
-        seen = ops.gesv(a, _known(n, dtype))
+        seen = ops.gesv(a, w, probe=False)
     else:
-        seen = ops.posv(a, _known(n, dtype), lower=lower, whole=check_finite)
+        seen = ops.posv(a, w, lower=lower, whole=check_finite, probe=False)
     if seen.info:
         if lower is None:
             raise LinAlgError(messages.singular(seen.info, n))
         raise LinAlgError(messages.not_definite(seen.info))
     eps = float(np.finfo(dtype).eps)
-    if not seen.omega <= math.sqrt(n) * eps / 2 or is_suspicious(seen.kappa, n, eps):
+    if not seen.omega <= backward_bound(n, eps):
         return None
+    if is_suspicious(seen.kappa, n, eps):
+        found = judge_lu(a, seen) if lower is None else judge_cholesky(a, seen, lower)
+        if found.rcond is not None and not found.rcond >= eps:
+            return None
     return Kept(a, seen, lower)

@@ -7,7 +7,6 @@ precision), takes only what is beyond doubt, and leaves everything else to the l
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,10 @@ import numpy as np
 from ..ops import ops_for
 from ..ops.protocol import Array, Ops
 from . import structure as s
-from .direct import is_suspicious, judge_cholesky, judge_lu
+from .direct import backward_bound, is_suspicious, judge_cholesky, judge_lu
 from .refined import pays_low_precision
 
 _EPS = {np.dtype(c): float(np.finfo(c).eps) for c in "fdFD"}
-_DEFINITE = ("pos", s.POSITIVE_DEFINITE)
-_GENERAL = ("gen", s.GENERAL)
 
 
 def solve_lean(
@@ -44,31 +41,41 @@ def solve_lean(
         return _divide(a, b)
     if not (a.flags.forc and a.flags.aligned):
         return None
-    structure = _structure(a, assume_a)
-    if structure is None:
-        return None
-    definite = structure != s.GENERAL
+    structure: str = s.detect(a) if assume_a is None else s.asserted(assume_a) or s.GENERAL
     ops = ops_for(a)
     columns = b[:, None] if b.ndim == 1 else b
-    if pays_low_precision(n, nrhs, a.dtype, structure):
-        if nrhs > ops.refines_columns:
-            return None
-        x = _refined(ops, a, columns, definite, lower, check_finite, eps)
-        if x is None:
-            x = _direct(ops, a, columns, definite, lower, check_finite, eps)
+    if structure in s.SPARSE_KINDS:
+        x = _structured(ops, a, columns, structure, eps) if check_finite else None
     else:
-        x = _direct(ops, a, columns, definite, lower, check_finite, eps)
+        if structure in (s.SYMMETRIC, s.HERMITIAN):
+            a, is_finite = ops.filled_up(a, lower=lower, conjugate=structure == s.HERMITIAN)
+            if check_finite and not is_finite:
+                return None
+            structure = s.GENERAL
+        x = _dense(ops, a, columns, structure, lower, check_finite, eps)
     return x[:, 0] if x is not None and b.ndim == 1 else x
 
 
-def _structure(a: Array, assume_a: str | None) -> str | None:
-    """General, or (perhaps) positive definite; None for the structures of the long road."""
-    if assume_a is None:
-        structure = s.detect(a)
-        return structure if structure in (s.GENERAL, s.MAYBE_POSITIVE_DEFINITE) else None
-    if assume_a in _DEFINITE:
-        return s.POSITIVE_DEFINITE
-    return s.GENERAL if assume_a in _GENERAL else None
+def _structured(ops: Ops, a: Array, b: Array, structure: str, eps: float) -> Array | None:
+    x, info, kappa = ops.solve_structured(a, b, structure)
+    return None if info or is_suspicious(kappa, len(a), eps) else x
+
+
+def _dense(
+    ops: Ops, a: Array, b: Array, structure: str, lower: bool, check_finite: bool, eps: float
+) -> Array | None:
+    n, nrhs = b.shape
+    definite = structure != s.GENERAL
+    if pays_low_precision(n, nrhs, a.dtype, structure):
+        if nrhs > ops.refines_columns:
+            return None
+        x = _refined(ops, a, b, definite, lower, check_finite, eps)
+        if x is not None:
+            return x
+    x = _direct(ops, a, b, definite, lower, check_finite, eps)
+    if x is None and structure == s.MAYBE_POSITIVE_DEFINITE:  # it only looked definite
+        x = _direct(ops, a, b, False, lower, check_finite, eps)
+    return x
 
 
 def _refined(
@@ -86,7 +93,7 @@ def _direct(
 ) -> Array | None:
     seen = ops.posv(a, b, lower=lower, whole=check_finite) if definite else ops.gesv(a, b)
     n = len(a)
-    if seen.info or not seen.omega <= math.sqrt(n) * eps / 2:
+    if seen.info or not seen.omega <= backward_bound(n, eps):
         return None
     if is_suspicious(seen.kappa, n, eps):
         found = judge_cholesky(a, seen, lower) if definite else judge_lu(a, seen)
@@ -96,8 +103,11 @@ def _direct(
 
 
 def _divide(a: Array, b: Array) -> Array | None:
-    """One unknown, one right-hand side, neither extreme."""
+    """One unknown, nothing extreme."""
     low, high = (1e-15, 1e15) if a.dtype.char in "fF" else (1e-100, 1e100)
-    if b.size == 1 and low < abs(a.item()) < high and low < abs(b.item()) < high:
-        return b / a[0, 0]
-    return None
+    if b.size == 1:
+        least = top = abs(b.item())
+    else:
+        size = abs(b)
+        least, top = float(size.min()), float(size.max())
+    return b / a[0, 0] if low < least and top < high and low < abs(a.item()) < high else None

@@ -14,15 +14,17 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
-from ..factor.qr import qr, scaled_columns, unit_columns
-from ..factor.tsqr import gram
+from ..factor.columns import scaled_columns, unit_columns
+from ..factor.gram import gram
+from ..factor.qr import qr
 from ..ops.dispatch import ops_for
 from ..ops.protocol import Ops
 from ..precision import FP32, Format, real_dtype, working_format
 from ..refine.ladder import Rung
-from ..refine.least_squares import Factored, walk
+from ..refine.least_squares_ladder import Factored, Solution, walk
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
+from .singular_values import in_two_stages, singular_values
 
 Array = NDArray[Any]
 
@@ -31,7 +33,14 @@ _LEAST_WORK = 5e6
 """From this m n^2 on, for n >= 64, R and a few refinement steps cost less than gelsd."""
 _TALL = 1.5
 """From this m / n on, a Gram matrix costs clearly less than Householder QR."""
+_FEW, _LARGE, _SQUARE = 2e7, 2e8, 8e8
+"""Below the first m n^2, Householder QR in working precision costs less than finding out whether a
+Gram matrix will do; below the second, an fp32 Gram matrix gains nothing over one in working
+precision, and below the third fp32 Householder QR nothing over that (measured)."""
+_MANY = 1 / 8
+"""From so many right-hand sides a column of A on, refining them costs more than a better R."""
 _GRAM_RCOND = 1 / 16
+"""From this rcond on, R of a Gram matrix in working precision has the singular values of A."""
 _SAFE_EXPONENT = {"fp32": 20, "fp64": 40}
 
 
@@ -96,7 +105,9 @@ def solve_one(
 
 def is_small(m: int, n: int) -> bool:
     """Whether gelsd is the cheaper way (measured roughly, on two cores)."""
-    return m * n * n < _LEAST_WORK * max(1.0, 64.0 / n)
+    work = m * n * n
+    # nearly square, gelsd finds the singular values without a QR before
+    return work < _LEAST_WORK * max(1.0, 64.0 / n) or (m < _TALL * n and work < _FEW)
 
 
 def rungs_for(
@@ -110,10 +121,16 @@ def rungs_for(
     working = working_format(dtype)
     if m < n or options.driver is not None or nrhs == 0:
         return ()
-    gram = [Rung(f, "gram") for f in dict.fromkeys((FP32, working))] if m >= _TALL * n else []
-    ladder = [*gram, Rung(working, "qr")] if gram else [
-        Rung(f, "qr") for f in dict.fromkeys((FP32, working))
-    ]  # fmt: skip
+    work = math.inf if options.pinned else m * n * n
+    is_tall = m >= _TALL * n and work >= _FEW
+    formats: tuple[Format, ...] = (working,)
+    if work >= (_LARGE if is_tall else _SQUARE):
+        formats = tuple(dict.fromkeys((FP32, working)))
+    ladder = [Rung(f, "qr") for f in formats]
+    if is_tall:
+        ladder = [*(Rung(f, "gram") for f in formats), Rung(working, "qr")]
+    if options.pinned is None and nrhs >= _MANY * n:
+        ladder = ladder[-1:]
     if options.pinned is None:
         return () if is_small(m, n) and options.refine == "auto" and not kept else tuple(ladder)
     if options.pinned == working:
@@ -126,8 +143,15 @@ def rungs_for(
 
 def scale_exponent(ops: Ops, a: Array) -> int:
     """0, or e such that A 2^-e has its largest entry near 1 where squares might leave the range."""
+    safe = _SAFE_EXPONENT[working_format(a.dtype).name]
+    if a.flags.forc:  # the sum of squares bounds the largest entry, and costs one quick pass
+        entries = a.ravel(order="K").view(real_dtype(a.dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.dot(entries, entries))
+        if 4.0 ** (1 - safe) * a.size <= total <= 4.0 ** (safe - 1):
+            return 0
     exponent = math.frexp(ops.amax(a))[1]
-    return 0 if abs(exponent) <= _SAFE_EXPONENT[working_format(a.dtype).name] else exponent
+    return 0 if abs(exponent) <= safe else exponent
 
 
 def _refined(
@@ -149,11 +173,16 @@ def _refined(
     found = walk(
         ops, scaled, b1, rungs, working.unit_roundoff,
         cond=options.cond, method=options.refine, tol=options.tol,
+        foresee=options.pinned is None,
+        # where singular values are dear, those who ask for them get x from the same R
+        most_squared=math.inf if in_two_stages(a.shape[1], a.dtype) else 2 / _GRAM_RCOND,
         cache=cache,
     )  # fmt: skip
     state, factored = found.state, found.factored
     if state is None or factored is None:
-        return None, found.rungs, False
+        if found.last is None or found.last.rung != Rung(working, "qr"):
+            return None, found.rungs, False
+        return _by_svd_of_r(ops, found, b1, b_exponents, exponent, options), found.rungs, False
     x = scaled_columns(np, state.x, b_exponents - exponent)
     size = (state.r.real**2 + state.r.imag**2 if a.dtype.kind == "c" else state.r**2).sum(axis=0)
     squares = scaled_columns(np, size[None], 2 * b_exponents)[0]
@@ -164,7 +193,11 @@ def _refined(
     error = np.asarray(state.omega, np.float64)
     asked = options.pinned is None or factored.rung.format == options.pinned
     tested = options.refine is not None
-    copied = a1 if keep else np.array(a1, order="K")
+    near_one = factored.triangle.rcond >= _GRAM_RCOND
+    has_r = factored.rung == Rung(working, "qr")
+    has_r |= near_one and factored.rung == Rung(working, "gram")
+    # A may change before its singular values are asked for
+    kept = factored.triangle.r if has_r else a1 if keep else np.array(a1, order="K")
     report = SolveReport(
         status=Status.CONVERGED if tested else Status.DIRECT,
         rungs=found.rungs,
@@ -179,34 +212,50 @@ def _refined(
         underflows=factored.counters.underflows,
         seconds=found.seconds,
         workspace_bytes=found.workspace_bytes
-        + (0 if keep else copied.nbytes) + (scaled.nbytes if exponent else 0),
+        + (kept.nbytes if kept is not a1 else 0) + (scaled.nbytes if exponent else 0),
     )  # fmt: skip
-    answer = Answer(
-        x, squares, a.shape[1], lambda: _singular_values(copied, exponent, factored), report
-    )
-    return answer, found.rungs, asked
+
+    def values() -> Array:
+        r = kept if has_r else _working_r(ops, kept, exponent, near_one)
+        return scaled_columns(np, singular_values(r)[None], np.full(a.shape[1], exponent))[0]
+
+    return Answer(x, squares, a.shape[1], values, report), found.rungs, asked
 
 
-def _singular_values(a: Array, exponent: int, factored: Factored) -> Array:
-    """Singular values of A, with errors of the order of u ||A||: those of an R of A = Q R.
+def _working_r(ops: Ops, a: Array, exponent: int, near_one: bool) -> Array:
+    """R of A 2^-exponent whose singular values are those of A, with errors of order u ||A||.
 
-    R is at hand from Householder QR in working precision; from a Gram matrix in working precision
-    it has errors of the order of kappa u ||A||, and serves while kappa is near 1.
+    From a Gram matrix in working precision the errors are of order kappa u ||A||, which serves
+    while kappa is `near_one`.
     """
-    ops, working = ops_for(a), working_format(a.dtype)
-    if factored.rung == Rung(working, "qr"):
-        r = factored.triangle.r
-    else:
-        a = scaled_columns(np, a, np.full(a.shape[1], -exponent))
-        if factored.triangle.rcond >= _GRAM_RCOND:
-            r = gram(ops, a, working).r
-        else:
-            r = qr(ops, a, working).r()
-    try:
-        s: Array = scipy.linalg.svdvals(r, check_finite=False)
-    except scipy.linalg.LinAlgError as error:
-        raise LinAlgError(str(error)) from None
-    return scaled_columns(np, s[None], np.full(s.size, exponent))[0]
+    working = working_format(a.dtype)
+    a = scaled_columns(np, a, np.full(a.shape[1], -exponent))
+    return gram(ops, a, working).r if near_one else qr(ops, a, working).r()
+
+
+def _by_svd_of_r(
+    ops: Ops, found: Solution, b: Array, b_exponents: Array, exponent: int, options: Options
+) -> Answer | None:
+    """SciPy's gelsd on R instead of A, where Householder QR left the rank in doubt.
+
+    With A = Q [R; 0] both have the same solutions, rank and singular values, and gelsd itself
+    begins with such an R.
+    """
+    assert found.last is not None
+    factors = found.last.factors
+    if factors is None or not bool(np.isfinite(found.last.triangle.r).all()):
+        return None
+    m, n = factors.shape
+    c = factors.apply_q(b, "C")
+    answer = by_scipy(found.last.triangle.r, c[:n], options, found.rungs)
+    if m > n and answer.rank == n:
+        # ||b - A x||^2 = ||c_1 - R x||^2 + ||c_2||^2, and R x = c_1
+        squares = np.linalg.norm(c[n:], axis=0) ** 2
+        answer.squares = scaled_columns(np, squares[None], 2 * b_exponents)[0]
+    answer.x = scaled_columns(np, answer.x, b_exponents - exponent)
+    if isinstance(answer.s, np.ndarray):
+        answer.s = scaled_columns(np, answer.s[None], np.full(n, exponent))[0]
+    return answer
 
 
 def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]) -> Answer:

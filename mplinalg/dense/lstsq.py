@@ -30,9 +30,9 @@ class LstsqResult(Sequence[Any]):
     `s` and `report` (None without ``full_output``) name the elements.
 
     The singular values cost more than the solution. Reading ``s`` (which unpacking does)
-    computes them in working precision, once: `scipy.linalg.svdvals` of an R of A = Q R. A copy of
-    A is kept for that, so that A may change meanwhile. Where SciPy's driver solved the problem
-    they are there already.
+    computes them in working precision, once: those of an R of A = Q R, which is reduced to a
+    band first if it is large. That R, or a copy of A, is kept, so that A may change meanwhile.
+    Where SciPy's driver solved the problem they are there already.
 
     Two results are equal if their elements are, arrays compared by shape and value.
     """
@@ -70,7 +70,8 @@ class LstsqResult(Sequence[Any]):
         return getattr(self, ("x", "residues", "rank", "s", "report")[place])
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        four = (self.x, self.residues, self.rank, self.s)
+        return iter(four if self.report is None else (*four, self.report))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LstsqResult | tuple) or len(self) != len(other):
@@ -162,17 +163,20 @@ def lstsq(
     Notes
     -----
     A with m >= n and enough columns to gain from it is not decomposed into singular values, but
-    into R alone: by a Gram matrix and its Cholesky factor, first in fp32, then in working
-    precision, where m >= 1.5 n, else by Householder QR in fp32 and then in working precision. x
-    is refined with R as `mplinalg.refine.least_squares` describes, until the error is what
-    relative changes of A and b by the unit roundoff would cause, as for the solution of a
-    backward stable method, and no longer halves. The rank is n beyond doubt where the estimated
-    reciprocal condition number of R is 10 times `cond` and clear of the rounding errors of R.
-    Every other problem is SciPy's: rank-deficient or underdetermined ones, small ones, and those
-    with a driver.
+    into R alone. Where m >= 1.5 n, that is first sought from a Gram matrix and its Cholesky factor,
+    of large A in fp32 and then in working precision, if a look at a quarter of the columns lets
+    one hope that the condition number is small enough; else, and last, by Householder QR. x is
+    refined with R as `mplinalg.refine.least_squares` describes, until the error is what relative
+    changes of A and b by the unit roundoff would cause, as for the solution of a backward stable
+    method, and no longer halves; x from Householder QR in working precision is only tested. The
+    rank is n beyond doubt where the estimated reciprocal condition number of R is 10 times `cond`
+    and clear of the rounding errors of R. Where Householder QR leaves it in doubt, gelsd solves
+    the problem with R in place of A. Every other problem is SciPy's: underdetermined ones, small
+    ones, and those with a driver.
 
-    m n^2 + n^3 / 3 flops, and 4 m n for each step and right-hand side. Workspace: 3 n^2 numbers
-    and 3 m nrhs, and a copy of A for the singular values unless `overwrite_a`.
+    m n^2 + n^3 / 3 flops with a Gram matrix, 2 m n^2 - 2/3 n^3 with Householder QR, and 4 m n for
+    each step and right-hand side. Workspace: 3 n^2 numbers and 3 m nrhs, with Householder QR m n,
+    and a copy of A for the singular values unless `overwrite_a`.
 
     References
     ----------
@@ -236,9 +240,8 @@ def _is_scipys(a: Any, b: Any) -> bool:
         return False
     m, n = a.shape
     return (
-        a.dtype.char in "fdFD" and a.dtype == b.dtype and a.dtype.isnative and a.flags.aligned
-        and 0 < b.ndim <= 2 and b.shape[0] == m and b.size > 0 and a.size > 0
-        and (m < n or is_small(m, n))
+        n > 0 and (m < n or is_small(m, n)) and a.dtype == b.dtype and a.dtype.char in "fdFD"
+        and 0 < b.ndim <= 2 and b.shape[0] == m and b.size > 0
     )  # fmt: skip
 
 
@@ -247,14 +250,14 @@ def _scipy_lstsq(
 ) -> LstsqResult:
     """`scipy.linalg.lstsq` for the arrays of `_is_scipys`, with what SciPy 1.18 returns."""
     try:
-        x, squares, rank, s = scipy.linalg.lstsq(
-            a, b, cond=cond, check_finite=checked, lapack_driver=driver
-        )
+        x, squares, rank, s = scipy.linalg.lstsq(a, b, cond, False, False, checked, driver)
     except scipy.linalg.LinAlgError as error:
         raise LinAlgError(str(error)) from None
-    if a.shape[0] > a.shape[1] and driver != "gelsy" and rank < a.shape[1]:
+    if rank < a.shape[1] < a.shape[0] and driver != "gelsy":
         squares = np.full(b.shape[1:], np.nan)
-    return LstsqResult(x, np.asarray(squares, x.dtype), np.int64(rank), s)
+    if type(squares) is not np.ndarray or squares.dtype != x.dtype:
+        squares = np.asarray(squares, x.dtype)
+    return LstsqResult(x, squares, np.int64(rank), s)
 
 
 def _result(

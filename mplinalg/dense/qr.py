@@ -12,13 +12,16 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgWarning
-from ..factor.qr import scaled_columns
-from ..factor.tsqr import cholesky_qr
+from ..factor.cholesky_qr import CholeskyQR, cholesky_qr
+from ..factor.columns import scaled_columns, to_fortran, upper_triangle
+from ..factor.gram import foreseen_condition
+from ..factor.reflectors import form_q
+from ..kernels.cpu import lapack
 from ..ops.dispatch import ops_for
 from ..ops.protocol import Ops
 from ..precision import Format, working_format
 from ..refine.ladder import Rung
-from ..refine.least_squares import Factored
+from ..refine.least_squares_ladder import Factored
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
 from .least_squares import METHODS, Answer, Options, scale_exponent, solve_one
@@ -32,6 +35,12 @@ _TALL = 3.0
 """From this m / n on CholeskyQR costs less than Householder QR and its explicit Q,"""
 _LEAST_WORK = 1e8
 """and from this m n^2 on its extra steps do not show (measured)."""
+_LEAST_HOUSEHOLDER = 3e7
+"""From this m^2 n on, Householder QR with block reflectors is faster than SciPy's (measured),"""
+_LEAST_SQUARE = 1e9
+"""and from this on where m < 2 n."""
+_MOST_CONDITION = 4.0
+"""Where more is foreseen, CholeskyQR would take a second pass, and Householder QR costs less."""
 
 
 def qr(
@@ -85,21 +94,25 @@ def qr(
 
     Notes
     -----
-    For mode "economic" of a matrix with m >= 3 n and enough columns, Q is found by CholeskyQR in
+    For mode "economic" of a well-conditioned matrix with m >= 3 n, Q is found by CholeskyQR in
     working precision: R_0 from the Gram matrix, Q = A R_0^-1, repeated until the estimated
-    ||I - Q^H Q||_F is below 30 sqrt(n) u: once for kappa(A) up to about 10, twice beyond. Where a
-    precision is pinned, R_0 comes from Householder QR in it. From kappa(A) about 1e7 on, and
-    wherever CholeskyQR has nothing to gain, it is SciPy's Householder QR.
+    ||I - Q^H Q||_F is that of Householder QR, below 12 sqrt(n) u: once for kappa(A) up to about 3,
+    twice beyond. Where kappa(A) is foreseen to be above 4, it is not tried. Where a precision is
+    pinned, R_0 comes from Householder QR in it. Everything else is Householder QR: with recursive
+    panels and block reflectors (LAPACK's geqrt) of large matrices, SciPy's of small ones and with
+    pivoting.
 
     In the report, `backward_error` estimates ||A - Q R||_F / ||A||_F, `forward_error_bound`
     estimates ||I - Q^H Q||_F, and `rcond` is that of R in the 1-norm; all are None for
     Householder QR, which is stable without being tested.
 
     m n^2 flops for each Gram matrix and as many for each pass, 2/3 n^3 for the signs of R;
-    Householder QR with explicit Q takes 4 m n^2 - 4/3 n^3. Workspace: 3 n^2 numbers beyond Q, R.
+    Householder QR with explicit Q takes 4 m n^2 - 4/3 n^3. Workspace: 3 n^2 numbers beyond Q, R;
+    of Householder QR m n, and 100 n.
 
     References
     ----------
+    Elmroth and Gustavson, IBM J. Res. Dev. 44 (2000) 605 (recursive panels).
     Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Electron. Trans. Numer. Anal. 44 (2015) 306.
     Ballard et al., IPDPS 2014, section 4.2 (signs). Zhang, Baharlouei and Wu, HPDC 2020.
 
@@ -113,6 +126,14 @@ def qr(
     [[3. 1.]
      [4. 2.]]
     """
+    if type(a) is np.ndarray and a.ndim == 2 and precision == "auto" and not full_output:
+        m, n = a.shape
+        if (pivoting or _is_small(m, n)) and lwork is None and m and n and a.dtype.char in "fdFD":
+            # a small or pivoted matrix goes to SciPy as it is
+            out: Any = scipy.linalg.qr(
+                a, overwrite_a=overwrite_a, mode=mode, pivoting=pivoting, check_finite=check_finite
+            )
+            return out if isinstance(out, tuple) else (out,)
     if mode not in MODES:
         raise ValueError(f"Mode argument should be one of {list(MODES)}")
     a1 = validate.as_array(a, "a")
@@ -129,56 +150,78 @@ def qr(
     fits = mode == "economic" and not pivoting and m >= n > 0
     if low and not fits:
         _warn(f"precision={pinned} applies to mode='economic' without pivoting and m >= n only")
-    profitable = m >= _TALL * n and m * n * n >= _LEAST_WORK and pinned is None
     a2 = validate.to_dtype(a1, dtype)
-    if not (fits and (low or profitable)):
-        out, report = _by_scipy(a2, mode, pivoting, overwrite_a or a2 is not a1)
-        return (*out, report) if full_output else out
-    found = [_economic(a2[i], pinned, full_output) for i in validate.batch_indices(a2.shape[:-2])]
+    overwrite = bool(overwrite_a) or a2 is not a1
+
+    def one(x: Array) -> tuple[tuple[Any, ...], SolveReport]:
+        if fits and (low or (pinned is None and _is_tall(m, n))):
+            return _economic(x, pinned, full_output)
+        if _is_small(m, n) or pivoting:
+            return _by_scipy(x, mode, pivoting, overwrite)
+        return _householder(x, mode)
+
     if a2.ndim == 2:
-        q, r, report = found[0]
+        out, report = one(a2)
     else:
-        q = _stacked([f[0] for f in found], a2.shape[:-2], (m, n), dtype)
-        r = _stacked([f[1] for f in found], a2.shape[:-2], (n, n), dtype)
-        reports = [f[2] for f in found]
+        batch = a2.shape[:-2]
+        found = [one(a2[i]) for i in validate.batch_indices(batch)]
+        like = found[0][0] if found else one(np.zeros((m, n), dtype))[0]
+        out = _stacked_tuples([f[0] for f in found], like, batch)
         report = SolveReport(Status.DIRECT)
-        if reports:
-            report = SolveReport.combine(reports, a2.shape[:-2])
-    return (q, r, report) if full_output else (q, r)
+        if found:
+            report = SolveReport.combine([f[1] for f in found], batch)
+    return (*out, report) if full_output else out
 
 
-def _stacked(
-    parts: list[Array], batch: tuple[int, ...], core: tuple[int, int], dtype: np.dtype[Any]
-) -> Array:
-    return np.stack(parts).reshape(*batch, *core) if parts else np.empty((*batch, *core), dtype)
+def _is_small(m: int, n: int) -> bool:
+    return m * m * n < (_LEAST_HOUSEHOLDER if m >= 2 * n else _LEAST_SQUARE)
+
+
+def _is_tall(m: int, n: int) -> bool:
+    """Whether CholeskyQR is worth trying."""
+    return m >= _TALL * n and m * n * n >= _LEAST_WORK
+
+
+def _direct(
+    a: Array, start: float, workspace: int, walked: tuple[RungOutcome, ...] = ()
+) -> SolveReport:
+    """The report of Householder QR in working precision."""
+    fmt = working_format(a.dtype).name
+    return SolveReport(
+        Status.DIRECT, (*walked, RungOutcome(fmt, "geqrf", "direct")), fmt,
+        backward_error=None, componentwise_error=None,
+        seconds={"factor": time.perf_counter() - start}, workspace_bytes=workspace,
+    )  # fmt: skip
 
 
 def _by_scipy(
-    a: Array, mode: str, pivoting: bool, overwrite: bool, walked: tuple[RungOutcome, ...] = ()
+    a: Array, mode: str, pivoting: bool, overwrite: bool
 ) -> tuple[tuple[Any, ...], SolveReport]:
-    """SciPy's Householder QR; a batch member by member, as SciPy before 1.17 takes no batch."""
+    """SciPy's Householder QR of one matrix."""
     start = time.perf_counter()
-    fmt = working_format(a.dtype).name
+    out = scipy.linalg.qr(
+        a, overwrite_a=overwrite, mode=mode, pivoting=pivoting, check_finite=False
+    )
+    return (out if isinstance(out, tuple) else (out,)), _direct(a, start, a.nbytes)
 
-    def one(x: Array) -> tuple[Any, ...]:
-        out = scipy.linalg.qr(
-            x, overwrite_a=overwrite, mode=mode, pivoting=pivoting, check_finite=False
-        )
-        return out if isinstance(out, tuple) else (out,)
 
-    if a.ndim == 2:
-        result = one(a)
-    else:
-        batch = a.shape[:-2]
-        parts = [one(a[i]) for i in validate.batch_indices(batch)]
-        shapes = parts or [one(np.zeros(a.shape[-2:], a.dtype))]
-        result = _stacked_tuples(parts, shapes[0], batch)
-    seconds = {"factor": time.perf_counter() - start}
-    report = SolveReport(
-        Status.DIRECT, (*walked, RungOutcome(fmt, "geqrf", "direct")), fmt,
-        backward_error=None, componentwise_error=None, seconds=seconds,
-    )  # fmt: skip
-    return result, report
+def _householder(
+    a: Array, mode: str, walked: tuple[RungOutcome, ...] = ()
+) -> tuple[tuple[Any, ...], SolveReport]:
+    """Householder QR with block reflectors of one matrix."""
+    start = time.perf_counter()
+    ops = ops_for(a)
+    (m, n), k = a.shape, min(a.shape)
+    factors = to_fortran(ops, a, a.dtype)
+    t = lapack.geqrt(factors, lapack.geqrt_block(n))
+    r = upper_triangle(ops, factors[: m if mode in ("full", "qr", "r") else k])
+    out: tuple[Any, ...] = (r,)
+    if mode == "raw":
+        places = np.arange(k)
+        out = ((factors, t[places % len(t), places]), r)
+    elif mode != "r":
+        out = (form_q(ops, factors, t, k if mode == "economic" else m), r)
+    return out, _direct(a, start, factors.nbytes + 3 * t.nbytes, walked)
 
 
 def _stacked_tuples(
@@ -197,25 +240,31 @@ def _stacked_tuples(
     return tuple(out)
 
 
-def _economic(a: Array, pinned: Format | None, tested: bool) -> tuple[Array, Array, SolveReport]:
-    """Q (m, n) and R (n, n) by CholeskyQR, or by SciPy where that fails."""
+def _economic(
+    a: Array, pinned: Format | None, tested: bool
+) -> tuple[tuple[Array, Array], SolveReport]:
+    """Q (m, n) and R (n, n) by CholeskyQR, or by Householder QR where that fails."""
     start = time.perf_counter()
     working = working_format(a.dtype)
     a1 = validate.to_lapack_layout(a)
     ops = ops_for(a1)
     exponent = scale_exponent(ops, a1)
     scaled = scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
-    copy = np.array(scaled, order="K")
     fmt = pinned or working
     method = "gram" if pinned is None else "qr"
-    found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
-    outcome = found.outcome
-    if outcome or found.q is None:
+    found: CholeskyQR | None = None
+    outcome = ""
+    foreseen = 1.0 if pinned is not None else foreseen_condition(ops, scaled)
+    if foreseen > _MOST_CONDITION:
+        outcome = f"condition {foreseen:.1e} foreseen"
+    else:
+        copy = np.array(scaled, order="K")
+        found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
+        outcome = found.outcome
+    if found is None or found.q is None:
         if pinned is not None:
             _warn(f"precision={pinned} could not deliver ({outcome}): Householder QR was used")
-        walked = (RungOutcome(fmt.name, method, outcome),)
-        (q, r), report = _by_scipy(a, "economic", False, False, walked)
-        return q, r, report
+        return _householder(a1, "economic", (RungOutcome(fmt.name, method, outcome),))
     factored = time.perf_counter() - start
     error, rcond = (None, None)
     if tested:
@@ -234,7 +283,7 @@ def _economic(a: Array, pinned: Format | None, tested: bool) -> tuple[Array, Arr
         seconds={"factor": factored, "total": time.perf_counter() - start},
         workspace_bytes=found.workspace_bytes,
     )
-    return found.q, scaled_columns(np, found.r, np.full(a.shape[1], exponent)), report
+    return (found.q, scaled_columns(np, found.r, np.full(a.shape[1], exponent))), report
 
 
 def _quality(ops: Ops, a: Array, q: Array, r: Array) -> tuple[float, float]:

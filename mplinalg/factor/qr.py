@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..ops.protocol import Counters, Ops
 from ..precision import Format, real_dtype
+from .columns import range_scale, scaled_columns, to_fortran, unit_columns, upper_triangle
 from .condest import inverse_norm1
 
 Array = Any
-
-_COPY_ROWS = 16
-"""Rows of a block that is transposed on its way from C to Fortran order: one cache line of fp32."""
-_POWER_STEPS, _POWER_COLUMNS = 3, 4
-_SAFE_EXPONENT = {"fp32": 20, "fp64": 300}
-"""Columns whose largest entry lies within 2^+-this are factored as they are."""
 
 
 def geqrf(
@@ -119,9 +113,7 @@ class QRFactors:
 
     def r(self, dtype: Any = None) -> Array:
         """R diag(s)^-1, upper trapezoidal of shape (min(m, n), n), so that A = Q r."""
-        xp = self.ops.xp
-        r = xp.asfortranarray(xp.triu(self.qr[: self.tau.size]))
-        r = r.astype(r.dtype if dtype is None else dtype, copy=False)
+        r = upper_triangle(self.ops, self.qr[: self.tau.size], dtype)
         return r if self.scale is None else r / self.scale.astype(real_dtype(r.dtype))
 
     def solve_r(self, b: Array, trans: str = "N") -> Array:
@@ -230,150 +222,17 @@ def qr(ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None =
     transposition but has LAPACK work on rows, with no faster panel.)
     Columns are not interchanged: a doubtful rank is a matter for the singular values.
     """
-    xp = ops.xp
     counters = Counters()
-    column_scale = None
-    if scale is None or scale:
-        largest = _column_amax(ops, a)
-        _, exponents = xp.frexp(largest)
-        finite = xp.isfinite(largest) & (largest > 0)
-        limit = _SAFE_EXPONENT["fp64" if fmt.name == "fp64" and a.dtype.char in "dD" else "fp32"]
-        outside = bool((finite & (abs(exponents) > limit)).any())
-        if scale or fmt.needs_scaling or outside:
-            shift = xp.where(finite, 1 - exponents, 0)
-            top = xp.finfo(largest.dtype).maxexp - 2
-            column_scale = xp.ldexp(xp.ones_like(largest), xp.clip(shift, -top, top))
-    copy = to_fortran(ops, a, fmt.dtype(a.dtype), counters, column_scale)
+    powers = range_scale(ops, a, fmt, scale)
+    copy = to_fortran(ops, a, fmt.dtype(a.dtype), counters, powers)
     tau = geqrf(ops, copy, fmt, block=block, counters=counters)
     workspace = copy.nbytes + tau.nbytes
     if not fmt.is_native:  # V and two blocks of a trailing update, with their rounded copies
         workspace += 2 * block * (a.shape[0] + 2 * a.shape[1]) * copy.itemsize
         workspace += a.shape[0] * a.shape[1] * copy.itemsize
-    return QRFactors(ops, copy, tau, fmt, column_scale, counters, int(workspace))
-
-
-def to_fortran(
-    ops: Ops, a: Array, dtype: Any, counters: Counters | None = None, scale: Array | None = None
-) -> Array:
-    """A diag(scale) in `dtype` and Fortran order; a new array. Counts what the range loses."""
-    xp = ops.xp
-    m, n = a.shape
-    out = xp.empty((m, n), dtype, order="F")
-    if a.strides[0] == a.itemsize or m <= 1:
-        whole = _convert(ops, a, out, scale)
-        if counters is not None:
-            counters.add(*whole)
-        return out
-    narrow = out.dtype != a.dtype or scale is not None
-    buffer = xp.empty((_COPY_ROWS, n), dtype) if narrow else None
-    for start in range(0, m, _COPY_ROWS):
-        rows = a[start : start + _COPY_ROWS]
-        if buffer is not None:
-            lost = _convert(ops, rows, buffer[: rows.shape[0]], scale)
-            rows = buffer[: rows.shape[0]]
-            if counters is not None:
-                counters.add(*lost)
-        out[start : start + _COPY_ROWS] = rows
-    return out
-
-
-def _convert(ops: Ops, src: Array, dst: Array, scale: Array | None) -> tuple[int, int]:
-    if src.dtype == dst.dtype and scale is None:
-        dst[...] = src
-        return 0, 0
-    done = ops.convert(src, dst, cols=scale)
-    return done.overflows, done.underflows
-
-
-def _column_amax(ops: Ops, a: Array) -> Array:
-    """max |re|, |im| of each column, a block of rows at a time."""
-    xp = ops.xp
-    top = xp.zeros(a.shape[1], real_dtype(a.dtype))
-    for start in range(0, a.shape[0], 256):
-        rows = a[start : start + 256]
-        for part in (rows.real, rows.imag) if a.dtype.kind == "c" else (rows,):
-            xp.maximum(top, abs(part).max(axis=0), out=top)
-    return top
+    return QRFactors(ops, copy, tau, fmt, powers, counters, int(workspace))
 
 
 def _fortran(ops: Ops, c: Array, dtype: Any) -> Array:
     """A new F-ordered copy in `dtype`."""
     return ops.xp.array(c, dtype=dtype, order="F")
-
-
-def unit_columns(xp: Any, b: Array) -> tuple[Array, Array]:
-    """b with columns scaled by 2^-e to a largest entry below 1, and e."""
-    size = abs(b) if b.dtype.kind != "c" else xp.maximum(abs(b.real), abs(b.imag))
-    largest = size.max(axis=0, initial=0.0)
-    _, exponents = xp.frexp(largest)
-    exponents = xp.where(xp.isfinite(largest) & (largest > 0), exponents, 0)
-    return scaled_columns(xp, b, -exponents), exponents
-
-
-def scaled_columns(xp: Any, b: Array, exponents: Array) -> Array:
-    """b diag(2^exponents), in two halves so that neither factor leaves the range."""
-    if not exponents.any():
-        return b
-    one = xp.ones(exponents.shape, real_dtype(b.dtype))
-    half = exponents // 2
-    return (b * xp.ldexp(one, half)) * xp.ldexp(one, exponents - half)
-
-
-@dataclass(frozen=True, eq=False)
-class Triangle:
-    """R in working precision and what is known of its singular values.
-
-    `largest` and `smallest` are estimates of the extreme singular values by power iteration
-    from a few random vectors: both lie inside the spectrum, the smallest rarely above twice the
-    true one (Dixon, SIAM J. Numer. Anal. 20 (1983) 812, bounds how rarely).
-    """
-
-    ops: Ops
-    r: Array
-    largest: float
-    smallest: float
-
-    @classmethod
-    def of(cls, ops: Ops, r: Array) -> Triangle:
-        """R, upper triangular with zeros below its diagonal, and estimates of its extremes."""
-        xp, n = ops.xp, r.shape[0]
-        if n == 0:
-            return cls(ops, r, 1.0, 1.0)
-        up = xp.random.default_rng(n).standard_normal((n, min(_POWER_COLUMNS, n))).astype(r.dtype)
-        down = up
-        largest = smallest = 0.0
-        with xp.errstate(all="ignore"):
-            for _ in range(_POWER_STEPS):
-                # ||R z|| / ||z||, z <- R^H R z
-                up = xp.asfortranarray(up / xp.linalg.norm(up, axis=0))
-                product = xp.zeros_like(up)
-                ops.gemm(1.0, r, up, 0.0, product)
-                largest = float(xp.linalg.norm(product, axis=0).max())
-                # ||z|| / ||R^-H z||, z <- R^-1 R^-H z
-                down = xp.asfortranarray(down / xp.linalg.norm(down, axis=0))
-                ops.trsm("L", r, down, lower=False, trans="C")
-                norm = float(xp.linalg.norm(down, axis=0).max())
-                if not (math.isfinite(largest) and 0 < norm < math.inf):
-                    return cls(ops, r, largest, 0.0)
-                smallest = 1 / norm
-                ops.gemm(1.0, r, product, 0.0, up, transa="C")
-                ops.trsm("L", r, down, lower=False)
-        return cls(ops, r, largest, smallest)
-
-    @property
-    def rcond(self) -> float:
-        """Estimated reciprocal 2-norm condition number."""
-        return self.smallest / self.largest if 0 < self.largest < math.inf else 0.0
-
-    def equilibrated(self) -> float:
-        """`rcond` of R with its columns scaled by powers of two to norms near 1."""
-        xp, r = self.ops.xp, self.r
-        size = abs(r).max(axis=0, initial=0.0)
-        if not bool((xp.isfinite(size) & (size > 0)).all()):
-            return 0.0
-        _, exponents = xp.frexp(xp.linalg.norm(r / size, axis=0) * size)
-        return Triangle.of(self.ops, scaled_columns(xp, r, -exponents)).rcond
-
-    def solve(self, b: Array, trans: str = "N") -> None:
-        """b <- R^-1 b, or R^-H b with trans="C"."""
-        self.ops.trsm("L", self.r, b, lower=False, trans=trans)

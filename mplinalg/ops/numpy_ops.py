@@ -331,34 +331,66 @@ class NumpyOps:
 
     refines_columns = 4
 
-    def gesv(self, a: Array, b: Array, *, trans: str = "N") -> Checked:
+    def gesv(self, a: Array, b: Array, *, trans: str = "N", probe: bool = True) -> Checked:
         kernels = _compiled("gesv")
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
         rhs = np.ascontiguousarray(b.T)
-        x = np.empty((len(rhs) + 1, n), dtype)
+        x = np.empty((len(rhs) + probe, n), dtype)
         lu, piv = np.empty((n, n), dtype), np.empty(n, np.int32)
         info, omega, kappa, norm = kernels.gesv_lines(
             *_addresses(dtype, "gemm", "trsv", "trsm"), lines, real,
             by_columns != (trans == "T"), rhs, x, lu, lu.view(real.dtype), piv,
             _backward_bound(n, real.dtype),
         )  # fmt: skip
-        return Checked(x[:-1].T, info, omega, kappa, norm, lu, piv, by_columns)
+        return Checked(x[: len(rhs)].T, info, omega, kappa, norm, lu, piv, by_columns)
 
-    def posv(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Checked:
+    def posv(
+        self, a: Array, b: Array, *, lower: bool, whole: bool = False, probe: bool = True
+    ) -> Checked:
         kernels = _compiled("gesv")
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
         conjugate = by_columns and dtype.kind == "c"
         rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
-        x, c = np.empty((len(rhs) + 1, n), dtype), np.empty((n, n), dtype)
+        x, c = np.empty((len(rhs) + probe, n), dtype), np.empty((n, n), dtype)
         info, omega, kappa, norm = kernels.posv_lines(
             *_addresses(dtype, "gemm", _HERK[dtype.kind], "trsv", "trsm"), lines, real,
             lower == by_columns, whole, rhs, x, c, _backward_bound(n, real.dtype),
         )  # fmt: skip
         if conjugate:
             np.conjugate(x, out=x)
-        return Checked(x[:-1].T, info, omega, kappa, norm, c.T if by_columns else c)
+        return Checked(x[: len(rhs)].T, info, omega, kappa, norm, c.T if by_columns else c)
+
+    def solve_structured(self, a: Array, b: Array, structure: str) -> tuple[Array, int, float]:
+        kernels = _compiled("structured")
+        lines, real, by_columns = _lines_of(a)
+        rhs = np.ascontiguousarray(b.T)
+        x = np.empty((len(rhs) + 1, len(a)), a.dtype)
+        address = functools.partial(lapack.address, dtype=a.dtype)
+        if structure == "diagonal":
+            info, kappa = kernels.diagonal_lines(lines, real, rhs, x)
+        elif structure == "tridiagonal":
+            info, kappa = kernels.tridiagonal_lines(
+                address("gtsv"), lines, real, by_columns, rhs, x
+            )
+        elif structure == "banded":
+            info, kappa = kernels.banded_lines(
+                address("gbsv"), lines, real, by_columns, rhs, x, _UNIT[real.dtype.char]
+            )
+        else:
+            lower = (structure == "lower triangular") != by_columns
+            info, kappa = kernels.triangular_lines(
+                address("trsv"), lines, real, lower, by_columns, rhs, x
+            )
+        return x[:-1].T, info, kappa
+
+    def filled_up(self, a: Array, *, lower: bool, conjugate: bool) -> tuple[Array, bool]:
+        lines, real, by_columns = _lines_of(a)
+        out = np.empty_like(lines)
+        conjugate = conjugate and a.dtype.kind == "c"
+        finite = _compiled("structured").fill_up(lines, real, lower == by_columns, conjugate, out)
+        return (out.T if by_columns else out), finite
 
     def getrs_checked(
         self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"
@@ -557,8 +589,8 @@ def _addresses(dtype: np.dtype[Any], *names: str) -> tuple[int, ...]:
 
 
 def _backward_bound(n: int, real: np.dtype[Any]) -> float:
-    """sqrt(n) u."""
-    return math.sqrt(n) * _UNIT[real.char]
+    """sqrt(n) u, for n of at least 4."""
+    return math.sqrt(max(n, 4)) * _UNIT[real.char]
 
 
 def _cabs1(a: Array) -> Array:

@@ -200,14 +200,29 @@ class Ops(Protocol):
 
     # -- whole systems --------------------------------------------------------------------------
 
-    def gesv(self, a: Array, b: Array, *, trans: str = "N") -> Checked:
-        """Solve op(A) x = b ("N" or "T") by LU; `a` in either layout and `b` are kept."""
+    def gesv(self, a: Array, b: Array, *, trans: str = "N", probe: bool = True) -> Checked:
+        """Solve op(A) x = b ("N" or "T") by LU; `a` in either layout and `b` are kept.
 
-    def posv(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Checked:
+        Without `probe` no random right-hand side is solved along: `kappa` is from the first of b.
+        """
+
+    def posv(
+        self, a: Array, b: Array, *, lower: bool, whole: bool = False, probe: bool = True
+    ) -> Checked:
         """Solve A x = b by Cholesky, one triangle of the Hermitian `a` read; both are kept.
 
         If `whole`, `omega` is infinite also where the other triangle has NaN or infinity.
         """
+
+    def solve_structured(self, a: Array, b: Array, structure: str) -> tuple[Array, int, float]:
+        """Solve A x = b, A diagonal, triangular, tridiagonal or banded (`dense.structure`).
+
+        Returns x, the number of the first zero pivot (or 0), and a lower bound on the condition
+        number; infinite where A is not finite, or x extreme or not backward stable.
+        """
+
+    def filled_up(self, a: Array, *, lower: bool, conjugate: bool) -> tuple[Array, bool]:
+        """The symmetric or Hermitian matrix of which one triangle is given; whether A is finite."""
 
     def getrs_checked(
         self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"

@@ -159,14 +159,16 @@ class Refinement:
         state = self.init(x, b)
         while not self.done(state):
             self.step(state)
-        open_ends = np.flatnonzero(state.verdict != Verdict.CONVERGED)
-        if self.magnitude is not None and open_ends.size:
-            r = _take(self.ops, state.r, open_ends)
-            x = _take(self.ops, state.x, open_ends)
-            d = self.magnitude(x, open_ends)
-            seen = self.criterion.measure(x, r, d, state.b_size[open_ends])
-            state.errors.berr[open_ends] = seen.berr
+        self.complete(state, np.flatnonzero(state.verdict != Verdict.CONVERGED))
         return state
+
+    def complete(self, state: State, columns: NDArray[np.intp]) -> None:
+        """Compute the componentwise errors of columns of which they were left out."""
+        if self.magnitude is None or not columns.size:
+            return
+        x, r = _take(self.ops, state.x, columns), _take(self.ops, state.r, columns)
+        seen = self.criterion.measure(x, r, self.magnitude(x, columns), state.b_size[columns])
+        state.errors.berr[columns] = seen.berr
 
     def _measure(
         self, x: Array, r: Array, d: Array | None, columns: NDArray[np.intp], b_size: Columns

@@ -233,6 +233,7 @@ class Ladder:
         x = system.timed_solve(factors, system.b)
         if self.refine is None:
             state = classical.init(x, system.b)
+            classical.complete(state, np.arange(system.b.shape[1]))
             enough = math.sqrt(max(system.n, 1)) * max(
                 rung.format.unit_roundoff, system.unit_roundoff
             )

@@ -36,19 +36,14 @@ Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapter 2
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..factor.qr import QRFactors, Triangle, qr
-from ..factor.tsqr import gram, trusted_rcond
-from ..ops.protocol import Array, Counters, Ops
-from ..report import RungOutcome
+from ..factor.triangle import Triangle
+from ..ops.protocol import Array, Ops
 from .criterion import Verdict
-from .ladder import Rung
 from .lsqr import lsqr
 
-__all__ = ["LeastSquares", "Solution", "State", "factor", "iterate", "refine", "walk"]
+__all__ = ["LeastSquares", "State", "iterate", "refine"]
 
 _SLOW = 0.1
 """A contraction above this is left to LSQR, which needs fewer passes over A."""
@@ -57,7 +52,6 @@ _INNER_TOL = 1e-5
 MAX_STEPS = 12
 _KRYLOV_STEPS = 6
 _FEWEST_INNER, _MOST_INNER = 12, 60
-_RANK_SAFETY = 10.0
 
 
 def normal_product(ops: Ops, a: Array, r: Array) -> Array:
@@ -231,60 +225,25 @@ def iterate(problem: LeastSquares, state: State) -> State:
     return state
 
 
-# -- the ladder ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Factored:
-    """R of one rung; `outcome` says why it is of no use, and is empty where it is."""
-
-    rung: Rung
-    triangle: Triangle
-    factors: QRFactors | None
-    counters: Counters
-    workspace_bytes: int
-    outcome: str = ""
-
-
-def factor(ops: Ops, a: Array, rung: Rung) -> Factored:
-    """R on a rung: method "gram" or "qr".
-
-    R is not trusted, and says why, where its smallest singular value does not stand clear of
-    the rounding errors made on the way. What scaling the columns of A can mend does not count.
-    """
-    limit = trusted_rcond(rung.format, rung.method)
-    factors: QRFactors | None = None
-    outcome = ""
-    if rung.method == "gram":
-        made = gram(ops, a, rung.format)
-        r, counters, workspace = made.r, made.counters, made.workspace_bytes
-        outcome = f"minor {made.info} not positive" if made.info else ""
-    else:
-        factors = qr(ops, a, rung.format)
-        r, counters, workspace = factors.r(a.dtype), factors.counters, factors.workspace_bytes
-    wide = r.astype(a.dtype, copy=False)
-    workspace += wide.nbytes
-    triangle = Triangle(ops, wide, 0.0, 0.0) if outcome else Triangle.of(ops, wide)
-    if not outcome and not triangle.rcond >= limit and not triangle.equilibrated() >= limit:
-        outcome = f"rcond {triangle.rcond:.1e} is too small to trust"
-    return Factored(rung, triangle, factors, counters, workspace, outcome)
-
-
 def refine(
-    ops: Ops, a: Array, b: Array, factored: Factored, unit_roundoff: float, *,
+    ops: Ops, a: Array, b: Array, triangle: Triangle, unit_roundoff: float, *,
     method: str | None = "auto", tol: float | None = None, x: Array | None = None,
+    is_stable: bool = False,
 ) -> tuple[State, str]:  # fmt: skip
     """Solutions from one R: the state, and "" or why it does not meet the test.
 
     `method` is "classical" (corrections from R alone), "lsqr", "auto" (the first, then the second
-    for what it leaves), or None (one correction and no test).
+    for what it leaves), or None (one correction and no test). An x that `is_stable`, the solution
+    by a backward stable method, is not corrected where it meets the test.
     """
-    triangle, n = factored.triangle, a.shape[1]
+    n = a.shape[1]
     inner = min(max(n // 10, _FEWEST_INNER), _MOST_INNER)
     problem = LeastSquares(
         ops, a, b, triangle, unit_roundoff, tol=tol, inner=inner if method == "lsqr" else 0
     )
+    problem.stop_early |= is_stable
     state = problem.init(x)
+    problem.stop_early = tol is not None
     if method is None:
         return (problem.step(state) if x is None else state), ""
     state = iterate(problem, state)
@@ -300,60 +259,3 @@ def refine(
     if not bool(bad.any()):
         return state, ""
     return state, f"{int(bad.sum())} of {bad.size} columns stagnated"
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What `walk` found: `state` and `factored` of the rung that delivered, None if none did."""
-
-    rungs: tuple[RungOutcome, ...]
-    state: State | None
-    factored: Factored | None
-    last: Factored | None
-    seconds: dict[str, float]
-    workspace_bytes: int
-
-
-def walk(
-    ops: Ops, a: Array, b: Array, rungs: Sequence[Rung], unit_roundoff: float, *,
-    cond: float = 0.0, method: str | None = "auto", tol: float | None = None,
-    cache: dict[Rung, Factored] | None = None,
-) -> Solution:  # fmt: skip
-    """min ||b - A x|| on the first rung that delivers.
-
-    A rung delivers if its R is trusted, the rank is n beyond doubt (rcond(R) at least 10 `cond`),
-    and refinement meets its test. A trusted R that leaves the rank in doubt ends the walk: a
-    higher rung would see the same. What a rung found is the start of the next. Factors are taken
-    from `cache`, and kept there.
-    """
-    walked = []
-    x: Array | None = None
-    factored: Factored | None = None
-    seconds = {"factor": 0.0, "solve": 0.0}
-    peak = 0
-    for rung in rungs:
-        start = time.perf_counter()
-        cache = {} if cache is None else cache
-        factored = cache.get(rung) or cache.setdefault(rung, factor(ops, a, rung))
-        seconds["factor"] += time.perf_counter() - start
-        peak = max(peak, factored.workspace_bytes + 3 * b.nbytes)
-        name = rung.format.name
-        if factored.outcome:
-            walked.append(RungOutcome(name, rung.method, factored.outcome))
-            continue
-        if not factored.triangle.rcond >= _RANK_SAFETY * cond:
-            walked.append(RungOutcome(name, rung.method, "rank in doubt"))
-            break
-        start = time.perf_counter()
-        working = rung.format.unit_roundoff <= unit_roundoff
-        if factored.factors is not None and (working or method is None):
-            x = ops.xp.asfortranarray(factored.factors.apply_q(b, "C")[: a.shape[1]])
-            factored.triangle.solve(x)
-        state, outcome = refine(ops, a, b, factored, unit_roundoff, method=method, tol=tol, x=x)
-        seconds["solve"] += time.perf_counter() - start
-        label = f"{rung.method} + {'lsqr' if state.inner else 'classical'}"
-        walked.append(RungOutcome(name, label, outcome or "converged"))
-        if not outcome:
-            return Solution(tuple(walked), state, factored, factored, seconds, peak)
-        x = state.x if bool(ops.xp.isfinite(state.x).all()) else None
-    return Solution(tuple(walked), None, None, factored, seconds, peak)

@@ -12,6 +12,7 @@ import scipy.linalg
 from mplinalg.dense import qr as module
 from mplinalg.dense.qr import QR, qr
 from mplinalg.errors import LinAlgWarning
+from mplinalg.kernels.cpu import lapack
 from mplinalg.precision import working_format
 from mplinalg.report import SolveReport, Status
 
@@ -24,7 +25,10 @@ LOSS = 30.0
 def fast(monkeypatch):
     """Small matrices take the route of large ones."""
     monkeypatch.setattr(module, "_LEAST_WORK", 0)
+    monkeypatch.setattr(module, "_LEAST_HOUSEHOLDER", 0)
+    monkeypatch.setattr(module, "_LEAST_SQUARE", 0)
     monkeypatch.setattr(module, "_TALL", 1)
+    monkeypatch.setattr(lapack, "geqrt_block", lambda n: 32)
 
 
 def random(rng, shape, dtype="d", order="C"):
@@ -61,13 +65,72 @@ def check(a, q, r, cond=None):
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("shape", [(2, 1), (9, 4), (33, 32), (200, 63), (131, 130)])
 @pytest.mark.parametrize("cond", [1.0, 10.0, 200.0])
+@pytest.mark.parametrize("most", [0.0, np.inf])
 @pytest.mark.usefixtures("fast")
-def test_economic(rng, dtype, order, shape, cond):
+def test_economic(rng, dtype, order, shape, cond, most, monkeypatch):
+    """By Householder QR, and by CholeskyQR."""
+    monkeypatch.setattr(module, "_MOST_CONDITION", most)
     a = np.asarray(with_cond(rng, *shape, cond, dtype), order=order)
     kept = a.copy()
     q, r = qr(a, mode="economic")
     check(a, q, r, cond)
     assert np.array_equal(a, kept)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("cond", [1.0, 3.0, 10.0, 100.0, 1e3])
+@pytest.mark.usefixtures("fast")
+def test_q_is_as_orthonormal_as_that_of_householder(rng, dtype, order, cond, monkeypatch):
+    """Also where one pass of CholeskyQR leaves far more than rounding errors."""
+    monkeypatch.setattr(module, "_MOST_CONDITION", np.inf)
+    a = np.asarray(with_cond(rng, 900, 300, cond, dtype), order=order)
+    q, r = qr(a, mode="economic")
+
+    def distance(q):
+        return np.linalg.norm(q.conj().T.astype("D") @ q - np.eye(300))
+
+    assert distance(q) <= 3 * distance(scipy.linalg.qr(a, mode="economic")[0])
+    u = working_format(dtype).unit_roundoff
+    assert np.linalg.norm(a - q @ r) <= LOSS * np.sqrt(300) * u * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize("mode", ["full", "economic", "r", "raw", "qr"])
+@pytest.mark.parametrize("shape", [(90, 40), (40, 90), (70, 70), (64, 1), (1, 64)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", "CF")
+def test_block_reflectors(rng, mode, shape, dtype, order, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_HOUSEHOLDER", 0)
+    monkeypatch.setattr(module, "_LEAST_SQUARE", 0)
+    monkeypatch.setattr(lapack, "geqrt_block", lambda n: 16)
+    a = random(rng, shape, dtype, order)
+    kept = a.copy()
+    ours, theirs = qr(a, mode=mode), scipy.linalg.qr(a, mode=mode)
+    assert np.array_equal(a, kept)
+    assert len(ours) == len(theirs)
+    u = working_format(dtype).unit_roundoff
+
+    def same(p, q):
+        assert p.dtype == q.dtype
+        assert p.shape == q.shape
+        assert np.linalg.norm(p - q) <= LOSS * max(shape) * u * max(np.linalg.norm(q), 1)
+
+    if mode == "raw":
+        same(np.triu(ours[0][0]), np.triu(theirs[0][0]))
+        same(ours[0][1], theirs[0][1])
+        m, k = shape[0], min(shape)
+        full = np.eye(m, dtype=dtype)
+        for i in reversed(range(k)):  # Q = H_1 H_2 ...
+            v = np.concatenate([np.zeros(i), [1], ours[0][0][i + 1 :, i]])
+            full -= ours[0][1][i] * np.outer(v, v.conj() @ full)
+        q = full[:, :k]
+    elif mode != "r":
+        q = ours[0]
+        assert np.linalg.norm(q.conj().T @ q - np.eye(q.shape[1])) <= LOSS * max(shape) * u
+    same(ours[-1], theirs[-1])
+    assert not np.tril(ours[-1], -1).any()
+    if mode != "r":
+        assert np.linalg.norm(a - q @ ours[-1]) <= LOSS * max(shape) * u * np.linalg.norm(a)
 
 
 @pytest.mark.parametrize("pinned", PINNED)
@@ -86,13 +149,19 @@ def test_pinned(rng, pinned, dtype):
         assert report.workspace_bytes >= r.nbytes
 
 
-@pytest.mark.parametrize("cond", [1e4, 1e6, 1e9, 1e14, 1e20])
+@pytest.mark.parametrize("cond", [1.0, 1e4, 1e6, 1e9, 1e14, 1e20])
 @pytest.mark.usefixtures("fast")
-def test_ill_conditioned(rng, cond):
+def test_ill_conditioned(rng, cond, monkeypatch):
+    """Householder QR is taken without trying where it is foreseen, and else where it must be."""
     a = with_cond(rng, 240, 60, cond)
     q, r, report = qr(a, mode="economic", full_output=True)
     check(a, q, r, 1e16 if cond > 1e8 else cond)
+    assert (report.status is Status.DIRECT) == (cond > 1.0)
+    monkeypatch.setattr(module, "_MOST_CONDITION", np.inf)
+    q, r, report = qr(a, mode="economic", full_output=True)
+    check(a, q, r, 1e16 if cond > 1e8 else cond)
     assert (report.status is Status.DIRECT) == (cond > 1e7)
+    assert report.rungs[0].method.startswith("gram")
 
 
 MATRICES = {
@@ -240,7 +309,7 @@ def test_factors_pickle(rng):
 def test_factors_are_made_once(rng, monkeypatch):
     a = random(rng, (300, 80))
     factors, x = QR(a), scipy.linalg.lstsq(a, np.ones(300))[0]
-    monkeypatch.setattr("mplinalg.refine.least_squares.factor", None)  # would fail if called
+    monkeypatch.setattr("mplinalg.refine.least_squares_ladder.factor", None)  # would fail if called
     for _ in range(3):
         assert np.allclose(factors.solve(np.ones(300)), x)
 

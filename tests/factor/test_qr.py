@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mplinalg.factor.qr import QRFactors, Triangle, geqrf, qr, to_fortran
-from mplinalg.factor.tsqr import cholesky_qr, gram, householder_signs, tsqr
+from mplinalg.factor.cholesky_qr import cholesky_qr, householder_signs
+from mplinalg.factor.columns import to_fortran
+from mplinalg.factor.gram import gram
+from mplinalg.factor.qr import QRFactors, geqrf, qr
+from mplinalg.factor.triangle import Triangle
+from mplinalg.factor.tsqr import tsqr
 from mplinalg.ops import Counters, ops_for
 from mplinalg.precision import FORMATS, FP32, FP64, get_format, working_format
 

@@ -9,8 +9,11 @@ from .suite_factorizations import FactorizationSuite
 from .suite_level3 import Level3Suite
 from .suite_movement import MovementSuite
 from .suite_residual import ResidualSuite
+from .suite_systems import SystemSuite
 from .suite_threads import ThreadSuite
 
 
-class OpsConformance(MovementSuite, Level3Suite, FactorizationSuite, ResidualSuite, ThreadSuite):
+class OpsConformance(
+    MovementSuite, Level3Suite, FactorizationSuite, SystemSuite, ResidualSuite, ThreadSuite
+):
     """Every verb of `mplinalg.ops.protocol`."""

@@ -11,7 +11,8 @@ from mplinalg.ops import ops_for
 from mplinalg.precision import FP32, FP64, get_format, working_format
 from mplinalg.refine.criterion import Verdict
 from mplinalg.refine.ladder import Rung
-from mplinalg.refine.least_squares import LeastSquares, factor, iterate, refine, walk
+from mplinalg.refine.least_squares import LeastSquares, iterate, refine
+from mplinalg.refine.least_squares_ladder import factor, walk
 from mplinalg.refine.lsqr import lsqr
 
 OPS = ops_for(np.empty(0))
@@ -61,7 +62,7 @@ def test_as_accurate_as_gelsd(rng, rung, cond, residual):
     exact = truth(a, b)
     made = factor(OPS, a, rung)
     assert made.outcome == ""
-    state, outcome = refine(OPS, a, b, made, U)
+    state, outcome = refine(OPS, a, b, made.triangle, U)
     assert outcome == ""
     expected = forward(scipy.linalg.lstsq(a, b)[0], exact)
     assert forward(state.x, exact) <= 10 * max(expected, U)
@@ -71,7 +72,7 @@ def test_as_accurate_as_gelsd(rng, rung, cond, residual):
 @pytest.mark.parametrize("method", ["classical", "lsqr", "auto"])
 def test_methods_agree(rng, method):
     a, b = problem(rng, 200, 60, 1e5, 1e-3, 3)
-    state, outcome = refine(OPS, a, b, factor(OPS, a, QR32), U, method=method)
+    state, outcome = refine(OPS, a, b, factor(OPS, a, QR32).triangle, U, method=method)
     assert outcome == ""
     assert bool(state.inner) == (method == "lsqr")
     exact = scipy.linalg.lstsq(a, b)[0]
@@ -81,11 +82,11 @@ def test_methods_agree(rng, method):
 def test_lsqr_takes_over_where_corrections_contract_too_slowly(rng):
     a, b = problem(rng, 300, 128, 1e4, 1e-2, 2)
     made = factor(OPS, a, QR16)
-    plain, outcome = refine(OPS, a, b, made, U, method="classical")
+    plain, outcome = refine(OPS, a, b, made.triangle, U, method="classical")
     assert outcome
     assert (plain.verdict != int(Verdict.CONVERGED)).any()
     assert plain.steps <= 4  # and it is seen within four steps
-    state, outcome = refine(OPS, a, b, made, U)
+    state, outcome = refine(OPS, a, b, made.triangle, U)
     assert outcome == ""
     assert state.inner > 0
     assert forward(state.x, scipy.linalg.lstsq(a, b)[0]) < 1e-8
@@ -93,7 +94,7 @@ def test_lsqr_takes_over_where_corrections_contract_too_slowly(rng):
 
 def test_hopeless_factors_are_given_up_soon(rng):
     a, b = problem(rng, 300, 128, 1e8, 0.0)
-    state, outcome = refine(OPS, a, b, factor(OPS, a, QR16), U, method="classical")
+    state, outcome = refine(OPS, a, b, factor(OPS, a, QR16).triangle, U, method="classical")
     assert "stagnated" in outcome
     assert state.steps <= 4
 
@@ -113,7 +114,7 @@ def test_columns_freeze_one_by_one(rng):
     assert not state.x[:, 1].any()
     assert np.allclose(state.x[:, 2], 1, rtol=1e-11)
     assert np.linalg.norm(state.x[:, 3]) < 1e3**2 * 100 * U  # kappa^2 u ||r||
-    alone, _ = refine(OPS, a, b[:, :1], made, U)
+    alone, _ = refine(OPS, a, b[:, :1], made.triangle, U)
     assert forward(state.x[:, :1], alone.x) < 1e-12
 
 
@@ -127,7 +128,7 @@ def test_nan_never_counts_as_converged(rng, where):
         b[3, 1] = np.nan
     else:
         made.triangle.r[0, 5] = np.nan
-    state, outcome = refine(OPS, a, b, made, U)
+    state, outcome = refine(OPS, a, b, made.triangle, U)
     assert outcome
     assert state.verdict[1] == int(Verdict.DIVERGED)
     assert np.isnan(state.omega[1])
@@ -138,8 +139,8 @@ def test_nan_never_counts_as_converged(rng, where):
 def test_a_tolerance_stops_early(rng):
     a, b = problem(rng, 120, 40, 1e2, 0.1)
     made = factor(OPS, a, QR16)
-    loose, _ = refine(OPS, a, b, made, U, tol=1e-3)
-    tight, _ = refine(OPS, a, b, made, U)
+    loose, _ = refine(OPS, a, b, made.triangle, U, tol=1e-3)
+    tight, _ = refine(OPS, a, b, made.triangle, U)
     assert loose.steps < tight.steps
     assert loose.omega.max() <= 1e-3
 

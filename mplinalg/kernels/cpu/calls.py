@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core import types as numba_types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 types: Any = numba_types
 
@@ -29,7 +29,7 @@ UNIT = np.uint8(ord("U"))
 def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
     """Call the Fortran routine at `address` with a tuple of arguments.
 
-    Pointers (from `at`) are passed as they are; everything else by reference: integers as 32-bit
+    Arrays come as `at` gives them; everything else is passed by reference: integers as 32-bit
     integers, uint8 as characters, floating-point and complex numbers in their own type.
     """
     if not isinstance(address, types.Integer) or not isinstance(arguments, types.BaseTuple):
@@ -39,7 +39,11 @@ def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
         pointers = []
         for k, kind in enumerate(signature.args[1].types):
             value = builder.extract_value(values[1], k)
-            if kind != types.voidptr:
+            if isinstance(kind, types.BaseTuple):
+                array, offset = (builder.extract_value(value, i) for i in (0, 1))
+                data = context.make_array(kind[0])(context, builder, array).data
+                value = builder.bitcast(builder.gep(data, [offset]), cgutils.voidptr_t)
+            else:
                 if isinstance(kind, types.Integer) and kind.bitwidth > 32:
                     value = builder.trunc(value, ir.IntType(32))
                 slot = cgutils.alloca_once_value(builder, value)
@@ -52,17 +56,14 @@ def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
     return types.void(address, arguments), codegen
 
 
-@intrinsic
-def at(typingctx, array, offset):  # type: ignore[no-untyped-def]
-    """Pointer to the element `offset` places behind the first of an array."""
-    if not isinstance(array, types.Array):
-        return None
+@register_jitable
+def at(array, offset):  # type: ignore[no-untyped-def]
+    """An argument of `call`: the address `offset` elements behind the first of an array.
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t)
-
-    return types.voidptr(array, types.intp), codegen
+    The array travels along: of a bare pointer Numba would not know that the array is still needed,
+    and free it before the call.
+    """
+    return array, offset
 
 
 def subtract_multiple(width: int) -> Any:

@@ -57,27 +57,32 @@ def _judge(real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ig
     Many lines are judged by combinations of them, each scaled by its size and a random weight in
     +-[3/4, 5/4); one by one if a combination is not within `bound`. Weights of equal size would let
     the errors of columns that repeat each other cancel. Here, whatever the errors of the others,
-    the chance that one t times too large stays within `bound` is at most 2 / t.
+    the chance that one t times too large stays within `bound` is at most 2 / t; its square if all
+    lines are alike: then several combinations have to cancel.
     """
     k, n = b.shape
     if pair == 2:
         norm *= HALF_ROOT  # of |re| + |im|: no more than that of the moduli
     together = 1 if k <= FEW or n < _GROUP else _GROUP
-    omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together)
+    omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], together)
+    if 1 < k <= together and omega <= bound:  # one combination: make it two
+        omega = max(
+            omega, _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, x[0], together)
+        )
     if together > 1 and not omega <= bound:  # good columns may add up to this, or one be bad
-        omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, 1)
+        omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], 1)
     return omega
 
 
 @kernel
-def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, together):  # type: ignore[no-untyped-def]
-    """As `_judge`, so many lines at a time."""
+def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, salt, together):  # type: ignore[no-untyped-def]
+    """As `_judge`, so many lines at a time; `salt` as `vectors.fill_random`."""
     k, n = b.shape
     r = np.empty(n, b.dtype)
     y = np.empty(n, b.dtype)
     d = np.empty(n)
     random = np.empty(k)
-    fill_random(random, b[0])
+    fill_random(random, salt)
     worst = 0.0
     for first in range(0, k, together):
         last = min(first + together, k)
@@ -140,7 +145,7 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
     omega : float
         Largest normwise backward error; infinity if something is not finite.
     stretch : float
-        ||A^-1 z|| / ||z|| of the random z; 0 without.
+        ||A^-1 z|| / ||z|| of the random z; without it, of the first right-hand side.
     """
     k, n = b.shape
     pair = real.shape[1] // n
@@ -155,6 +160,8 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
         getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
         if probes:
             stretch = largest(x[k]) / z_size
+        else:
+            stretch = largest(x[0]) / largest(b[0])
         omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
         if omega <= bound or k <= FEW:
             break
@@ -190,6 +197,8 @@ def potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type:
         potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
         if probes:
             stretch = largest(x[k]) / z_size
+        else:
+            stretch = largest(x[0]) / largest(b[0])
         if pair == 2:
             for row in range(k):
                 for i in range(n):

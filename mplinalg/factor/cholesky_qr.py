@@ -1,0 +1,233 @@
+"""A = Q R with explicit Q: multiply A by the inverse of an R, repeat until Q is orthonormal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..ops.protocol import Counters, Ops
+from ..precision import FP32, Format, working_format
+from .gram import gram, trusted_rcond
+from .qr import qr
+from .triangle import Triangle, divide, triangular_product
+
+Array = Any
+
+_AS_HOUSEHOLDER, _LAPACK = 12.0, 30.0
+"""||I - Q^H Q||_F over sqrt(n) u: estimates of it are 3 to 10 for a Q of Householder QR (measured),
+and LAPACK's threshold is 30."""
+_ROWS, _COLUMNS = 1024, 128
+
+
+@dataclass(frozen=True, eq=False)
+class CholeskyQR:
+    """A = Q R with explicit Q, and how it was reached.
+
+    `orthogonality` estimates ||I - Q^H Q||_F, `passes` counts multiplications of A (then Q) by the
+    inverse of a triangle. `q` is None where that failed: `outcome` says why.
+    """
+
+    q: Array | None
+    r: Array
+    orthogonality: float
+    passes: int
+    outcome: str
+    counters: Counters
+    workspace_bytes: int
+
+
+def cholesky_qr(
+    ops: Ops, a: Array, fmt: Format, unit_roundoff: float, *, method: str = "gram",
+    max_passes: int = 3,
+) -> CholeskyQR:  # fmt: skip
+    """A = Q R, Q orthonormal to working precision, from an R in any format.
+
+    Parameters
+    ----------
+    a : array, shape (m, n), m >= n
+        In working precision and a range whose squares fit it; C-like or F-like. Overwritten by Q.
+    fmt : Format
+        Of the first R.
+    unit_roundoff : float
+        Of the working precision.
+    method : {"gram", "qr"}
+        How the first R is found: by `gram` (for fp32 and fp64) or Householder QR.
+    max_passes : int
+
+    Returns
+    -------
+    CholeskyQR
+        With the signs of LAPACK's Householder QR on the diagonal of R.
+
+    Notes
+    -----
+    A <- A R_0^-1 leaves ||I - A^H A|| of order kappa^2 u_f ("gram") or kappa u_f ("qr"), plus
+    kappa u; each further pass, R_k^H R_k = A^H A and A <- A R_k^-1 in working precision, squares
+    it down to the order of u. The distance from orthonormal is estimated by A^H (A Z) - Z for a
+    few random columns Z, and passes are made until it is that of a Householder Q. Where R_0 is not
+    trusted, no Q is made.
+
+    From a distance below sqrt(u) on, R_k = I + T with T small and known to first order from
+    A^H A - I, so that A T may be computed in fp32 for an fp64 Q (Yamazaki, Tomov and Dongarra
+    2015 put the Gram matrix in higher precision; here it is the correction that is in lower).
+
+    m n^2 flops for each Gram matrix and each pass, 2/3 n^3 for the signs. Workspace: 3 n^2, and
+    with a correction m n / 2.
+
+    References
+    ----------
+    Yamamoto et al., Electron. Trans. Numer. Anal. 44 (2015) 306, section 3. Yamazaki, Tomov and
+    Dongarra, SIAM J. Sci. Comput. 37 (2015) C307. Ballard, Demmel, Grigori, Jacquelin, Nguyen and
+    Solomonik, IPDPS 2014, section 4.2 (signs).
+    """
+    xp = ops.xp
+    n = a.shape[1]
+    scale = max(n, 1) ** 0.5 * unit_roundoff
+    if method == "gram":
+        start = gram(ops, a, fmt)
+        r, counters, workspace = start.r, start.counters, start.workspace_bytes
+        info = start.info
+    else:
+        first = qr(ops, a, fmt)
+        r, counters, workspace = first.r(a.dtype), first.counters, first.workspace_bytes
+        info = 0
+    total = r.astype(a.dtype, copy=False)
+    workspace += 2 * total.nbytes
+
+    def failed(why: str, distance: float = xp.nan) -> CholeskyQR:
+        return CholeskyQR(None, r, distance, 0, why, counters, workspace)
+
+    if info:
+        return failed(f"minor {info} not positive")
+    rcond = Triangle.of(ops, total).rcond
+    if not rcond >= trusted_rcond(fmt, method):
+        return failed(f"rcond {rcond:.1e} is too small to trust")
+    z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)), dtype=a.dtype)
+    # A <- A R_0^-1
+    divide(ops, a, total)
+    passes, distance = 1, _distance(ops, a, z)
+    while distance > _AS_HOUSEHOLDER * scale and passes < max_passes:
+        if not distance < 0.5:
+            break
+        if distance <= unit_roundoff**0.5 and a.dtype.char in "dD":
+            total = _correct(ops, a, total)
+            workspace = max(workspace, 2 * total.nbytes + a.nbytes // 2)
+        else:
+            step = gram(ops, a, working_format(a.dtype))
+            if step.info:
+                break
+            # A <- A R_k^-1,  R <- R_k R
+            divide(ops, a, step.r)
+            total = triangular_product(ops, step.r, total)
+        passes, distance = passes + 1, _distance(ops, a, z)
+    if not distance <= _LAPACK * scale:
+        return failed(f"orthogonality {distance:.1e} after {passes} passes", distance)
+    signs = householder_signs(ops, a[:n])
+    if signs is None:
+        return failed("signs of R are not determined", distance)
+    a *= signs
+    total = total * xp.conj(signs)[:, None]
+    return CholeskyQR(a, total, distance, passes, "", counters, int(workspace))
+
+
+def _correct(ops: Ops, a: Array, r: Array) -> Array:
+    """A <- A (I + T)^-1 and (I + T) R, to first order in T, (I + T)^H (I + T) = A^H A; fp64.
+
+    Products with T are made in fp32: T is so small that their rounding errors are not seen.
+    """
+    xp, (m, n) = ops.xp, a.shape
+    excess = xp.zeros((n, n), a.dtype, order="F")
+    f_like = ops.is_f_like(a)
+    # A^H A, or conj(A^H A) = A^T conj(A), above the diagonal
+    ops.syrk(1.0, a if f_like else a.T, 0.0, excess, lower=False, trans="C" if f_like else "N")
+    diagonal = xp.arange(n)
+    excess[diagonal, diagonal] = (excess[diagonal, diagonal].real - 1) / 2
+    small = xp.triu(excess if f_like else xp.conj(excess)).astype(FP32.dtype(a.dtype), order="F")
+    for start in range(0, m, _ROWS):
+        rows = a[start : start + _ROWS]
+        low = rows.astype(small.dtype, order="K")
+        change = xp.zeros_like(low)
+        for left in range(0, n, _COLUMNS):
+            right = min(left + _COLUMNS, n)
+            ops.gemm(1.0, low[:, :right], small[:right, left:right], 0.0, change[:, left:right])
+        rows -= change
+    return r + triangular_product(ops, small, r.astype(small.dtype, order="F"))
+
+
+def _distance(ops: Ops, q: Array, z: Array) -> float:
+    """Estimate of ||I - Q^H Q||_F from Q^H (Q Z) - Z, Z normally distributed."""
+    xp = ops.xp
+    image = xp.zeros((q.shape[0], z.shape[1]), q.dtype, order="F")
+    ops.gemm(1.0, q, z, 0.0, image)
+    is_complex = q.dtype.kind == "c"
+    back = xp.zeros_like(z)
+    ops.gemm(1.0, q, xp.conj(image) if is_complex else image, 0.0, back, transa="T")
+    back = (xp.conj(back) if is_complex else back) - z
+    return float(xp.linalg.norm(back)) / z.shape[1] ** 0.5
+
+
+def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
+    """The signs s with which Q diag(s) is what LAPACK's geqrf would have found.
+
+    Parameters
+    ----------
+    top : array, shape (n, n)
+        The first n rows of an orthonormal Q whose R has a positive diagonal.
+
+    Returns
+    -------
+    array, shape (n,), or None
+        None where a column is, to rounding, zero below its diagonal when its turn comes: LAPACK
+        then makes no reflection if it is exactly zero and one if it is not.
+
+    Notes
+    -----
+    LAPACK takes R_kk = -sign(alpha_k) ||.||, alpha_k the leading entry of what is left of column
+    k. Elimination of Q - S has alpha_k as its pivots before S is subtracted (Ballard et al. 2014,
+    section 4.2). As |pivot| >= 1, no interchanges are needed. 2/3 n^3 flops.
+    """
+    xp, n = ops.xp, top.shape[0]
+    w = xp.array(top, order="F")
+    signs = xp.ones(n, w.dtype)
+    margin = 100.0 * max(n, 1) * float(xp.finfo(w.dtype).eps)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
+        # D - S = L U, S the signs of the block
+        found = _block_signs(ops, w[start:stop, start:stop], margin)
+        if found is None:
+            return None
+        signs[start:stop], lu = found
+        if stop < n:
+            # W[t, k] <- W[t, k] U^-1,  W[k, t] <- L^-1 W[k, t]
+            # W[t, t] <- W[t, t] - W[t, k] W[k, t]
+            ops.trsm("R", lu, w[stop:, start:stop], lower=False)
+            ops.trsm("L", lu, w[start:stop, stop:], lower=True, unit=True)
+            ops.gemm(-1.0, w[stop:, start:stop], w[start:stop, stop:], 1.0, w[stop:, stop:])
+    return signs
+
+
+def _block_signs(ops: Ops, d: Array, margin: float) -> tuple[Array, Array] | None:
+    """Signs of one block and L U = D - S.
+
+    The signs are guessed, and the pivots tell which is the first wrong one: each elimination gets
+    at least one more right. The right ones need no interchanges, so that LAPACK's serves.
+    """
+    xp = ops.xp
+    places = xp.arange(d.shape[0])
+    signs = xp.where(d.diagonal().real >= 0, -1.0, 1.0)
+    right = 0
+    while True:
+        lu = xp.array(d, order="F")
+        lu[places, places] -= signs
+        piv, _ = ops.getrf(lu)
+        alpha = lu.diagonal() + signs
+        wanted = xp.where(alpha.real >= 0, -1.0, 1.0)
+        wrong = xp.flatnonzero((wanted != signs) | (piv != places))
+        if wrong.size == 0:
+            return None if bool((abs(alpha) >= 1.0 - margin).any()) else (signs, lu)
+        first = int(wrong[0])
+        if bool((abs(alpha[:first]) >= 1.0 - margin).any()) or first < right:
+            return None
+        signs[first + 1 :] = xp.where(piv[first] == first, wanted[first + 1 :], signs[first + 1 :])
+        signs[first] = -signs[first]
+        right = first + 1

@@ -1,0 +1,287 @@
+"""Whole systems: gesv, posv, their checked and refined forms; LU in the layout a backend likes."""
+
+import math
+
+import numpy as np
+import pytest
+
+from .helpers import (
+    DTYPES,
+    LAYOUTS,
+    Suite,
+    allowed,
+    cabs1,
+    draw,
+    flags,
+    is_complex,
+    is_small,
+    op,
+    swapped,
+    unit_roundoff,
+    wide,
+)
+
+ORDERS = [2, 7, 37, 131]
+DOUBLE = ["float64", "complex128"]
+CONTIGUOUS = ["F", "C"]
+
+
+def norm(x):
+    """The infinity norm."""
+    return float(np.max(np.abs(x).sum(axis=1), initial=0.0))
+
+
+def omegas(a, x, b):
+    """Normwise backward errors of the columns of x."""
+    a, x, b = wide(a), wide(x), wide(b)
+    size = norm(a) * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
+    return np.abs(b - a @ x).max(axis=0) / np.where(size > 0, size, 1.0)
+
+
+def definite(rng, n, dtype):
+    """Hermitian, eigenvalues between about 1 and 5."""
+    x = wide(draw(rng, (n, n), dtype)) / n**0.5
+    return np.asarray(np.eye(n) + x @ x.conj().T, dtype)
+
+
+def half_hidden(x, lower):
+    """`x` with NaN in the triangle that is not to be read."""
+    read = (np.tril if lower else np.triu)(np.ones(x.shape, bool))
+    return np.where(read, x, np.asarray(np.nan, x.dtype))
+
+
+class SystemSuite(Suite):
+    # -- LU in either layout ---------------------------------------------------------------------
+
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_getrf_of_the_view_that_is_faster(self, rng, dtype, layout):
+        for n in ORDERS:
+            x = draw(rng, (n, n), dtype)
+            a = self.put(x, layout)
+            view = self.ops.getrf_view(a.array)
+            turned = not np.array_equal(self.to_host(view), x)
+            v = x.T if turned else x
+            assert np.array_equal(self.to_host(view), v)
+            piv, info = self.ops.getrf(view)
+            assert info == 0
+            lu = wide(self.to_host(view).copy())
+            assert np.array_equal(a.host(), (lu.T if turned else lu).astype(dtype)), "not in place"
+            l, u = np.tril(lu, -1) + np.eye(n), np.triu(lu)
+            assert np.all(cabs1(l) <= 2)
+            error = norm(swapped(wide(v), self.to_host(piv)) - l @ u)
+            assert error <= allowed(n, dtype) * norm(np.abs(l) @ np.abs(u))
+            for trans in flags(dtype):
+                for nrhs, placed in [(1, "F"), (3, "F-view"), (17, "F")]:
+                    y = draw(rng, (n, nrhs), dtype)
+                    b = self.put(y, placed)
+                    self.ops.getrs(view, piv, b.array, trans=trans)
+                    got = omegas(op(v, trans), b.host(), y)
+                    assert is_small(got, allowed(n, dtype)), (n, trans, nrhs)
+                    b.assert_rest_untouched()
+
+    @pytest.mark.parametrize("kind", ["1", "I"])
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gecon_of_the_view(self, rng, dtype, layout, kind):
+        order = 1 if kind == "1" else np.inf
+        for n in ORDERS:
+            x = draw(rng, (n, n), dtype) * np.linspace(1e-3, 1, n).astype(dtype)
+            a = self.put(x, layout)
+            view = self.ops.getrf_view(a.array)
+            v = wide(self.to_host(view).copy())
+            self.ops.getrf(view)
+            rcond = self.ops.gecon(view, float(np.linalg.norm(v, order)), kind)
+            true = 1 / np.linalg.cond(v, order)
+            assert 0.99 * true <= rcond <= 10 * true
+
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_a_zero_column_of_the_view_is_named(self, rng, dtype, layout):
+        for n, j in [(2, 1), (37, 0), (37, 20), (131, 130)]:
+            a = self.put(draw(rng, (n, n), dtype), layout)
+            view = self.ops.getrf_view(a.array)
+            view[:, j] = 0
+            assert self.ops.getrf(view)[1] == j + 1
+            assert self.ops.gecon(view, 1.0) == 0.0
+
+    # -- gesv ------------------------------------------------------------------------------------
+
+    def assert_solved(self, x, omega, a, b):
+        """x is backward stable, and omega does not say more than is so."""
+        n, dtype = len(a), b.dtype
+        true = omegas(a, self.to_host(x), b)
+        assert is_small(true, allowed(n, dtype))
+        assert omega <= allowed(n, dtype)
+        bound = math.sqrt(n) * unit_roundoff(dtype)
+        assert np.max(true) <= 1.5 * max(omega, bound) + 4 * unit_roundoff(dtype)
+
+    @pytest.mark.parametrize("trans", ["N", "T"])
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gesv(self, rng, dtype, layout, trans):
+        for n in ORDERS:
+            x = draw(rng, (n, n), dtype)
+            a = self.put(x, layout)
+            for nrhs in (1, 4, 5, 17):
+                y = draw(rng, (n, nrhs), dtype)
+                b = self.put(y, "C" if nrhs == 5 else "F")
+                seen = self.ops.gesv(a.array, b.array, trans=trans)
+                assert seen.info == 0
+                self.assert_solved(seen.x, seen.omega, op(x, trans), y)
+                assert seen.norm == pytest.approx(norm(cabs1(op(x, trans))), rel=1e-5)
+                self.assert_condition(seen.kappa, op(x, trans))
+                # and the factors are good for more
+                z = draw(rng, (n, 2), dtype)
+                more = self.put(z)
+                self.ops.getrs(
+                    seen.factors, seen.piv, more.array, trans="T" if seen.transposed else "N"
+                )
+                assert is_small(omegas(x, more.host(), z), allowed(n, dtype))
+                again, omega = self.ops.getrs_checked(
+                    a.array, seen, seen.norm, self.put(z).array, trans=trans
+                )
+                self.assert_solved(again, omega, op(x, trans), z)
+                b.assert_untouched()
+            a.assert_untouched()
+
+    def assert_condition(self, kappa, a):
+        """A lower bound; |re| + |im| may be sqrt(2) too large."""
+        slack = 1.5 if is_complex(a.dtype) else 1.05
+        assert 1e-6 <= kappa <= slack * np.linalg.cond(wide(a), np.inf)
+
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gesv_of_a_singular_matrix(self, rng, dtype, layout):
+        for n in ORDERS:
+            x = draw(rng, (n, n), dtype)
+            x[:, n // 2] = 0
+            y = draw(rng, (n, 2), dtype)
+            seen = self.ops.gesv(self.put(x, layout).array, self.put(y).array)
+            assert 1 <= seen.info <= n
+            assert seen.omega == np.inf
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_what_is_not_finite_is_not_solved(self, rng, dtype, layout, bad):
+        for n in ORDERS:
+            spd, y = definite(rng, n, dtype), draw(rng, (n, 2), dtype)
+            for i, j in [(0, 0), (n - 1, 0), (n // 2, n // 2)]:
+                x, z = spd.copy(), y.copy()
+                x[i, j] = x[j, i] = z[i, j % 2] = bad
+                for m, r in [(x, y), (spd, z)]:
+                    a, b = self.put(m, layout).array, self.put(r).array
+                    assert self.ops.gesv(a, b).omega == np.inf
+                    seen = self.ops.posv(a, b, lower=True)
+                    assert seen.info or seen.omega == np.inf
+                    if dtype in DOUBLE:
+                        assert not self.ops.gesv_refined(a, b).converged
+                        assert not self.ops.posv_refined(a, b, lower=True).converged
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_a_matrix_that_was_changed_is_noticed(self, rng, dtype):
+        """`getrs_checked` and `potrs_checked` judge by the matrix as it is now."""
+        n = 37
+        x, y = definite(rng, n, dtype), draw(rng, (n, 2), dtype)
+        a, b = self.put(x).array, self.put(y).array
+        lu, cholesky = self.ops.gesv(a, b), self.ops.posv(a, b, lower=True)
+        a[3, 2] += 30
+        for _, omega in (
+            self.ops.getrs_checked(a, lu, lu.norm, b),
+            self.ops.potrs_checked(a, cholesky, b, lower=True),
+        ):
+            assert omega > 1e-3
+
+    # -- posv ------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("lower", [False, True])
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_posv(self, rng, dtype, layout, lower):
+        for n in ORDERS:
+            x = definite(rng, n, dtype)
+            a = self.put(half_hidden(x, lower), layout)
+            for nrhs in (1, 4, 5, 17):
+                y = draw(rng, (n, nrhs), dtype)
+                b = self.put(y, "C" if nrhs == 5 else "F")
+                seen = self.ops.posv(a.array, b.array, lower=lower)
+                assert seen.info == 0
+                self.assert_solved(seen.x, seen.omega, x, y)
+                assert seen.norm == pytest.approx(norm(cabs1(x)), rel=1e-5)
+                self.assert_condition(seen.kappa, x)
+                factor = wide(self.to_host(seen.factors))
+                factor = np.tril(factor) if lower else np.triu(factor)
+                product = factor @ factor.conj().T if lower else factor.conj().T @ factor
+                assert norm(product - wide(x)) <= allowed(n, dtype) * norm(wide(x))
+                z = draw(rng, (n, 2), dtype)
+                again, omega = self.ops.potrs_checked(a.array, seen, self.put(z).array, lower=lower)
+                self.assert_solved(again, omega, x, z)
+                b.assert_untouched()
+            a.assert_untouched()
+
+    @pytest.mark.parametrize("lower", [False, True])
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_posv_reads_the_whole_matrix_if_asked(self, rng, dtype, layout, lower):
+        n = 37
+        a = self.put(half_hidden(definite(rng, n, dtype), lower), layout).array
+        b = self.put(draw(rng, (n, 1), dtype)).array
+        assert self.ops.posv(a, b, lower=lower).omega <= allowed(n, dtype)
+        assert self.ops.posv(a, b, lower=lower, whole=True).omega == np.inf
+        if dtype in DOUBLE:
+            assert self.ops.posv_refined(a, b, lower=lower).converged
+            assert not self.ops.posv_refined(a, b, lower=lower, whole=True).converged
+
+    @pytest.mark.parametrize("lower", [False, True])
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_posv_names_the_first_minor_that_fails(self, rng, dtype, layout, lower):
+        for n, bad in [(2, 1), (37, 20), (131, 131)]:
+            x = definite(rng, n, dtype)
+            x[bad - 1, :] = x[:, bad - 1] = 0
+            a, b = self.put(x, layout).array, self.put(draw(rng, (n, 1), dtype)).array
+            assert self.ops.posv(a, b, lower=lower).info == bad
+
+    # -- refined ---------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DOUBLE)
+    def test_refined(self, rng, dtype, layout):
+        """Few right-hand sides of a well-conditioned matrix come out as good as in double."""
+        for n in ORDERS:
+            bound = 2 * math.sqrt(n) * unit_roundoff(dtype) + 4 * unit_roundoff(dtype)
+            spd = definite(rng, n, dtype)
+            general = self.put(draw(rng, (n, n), dtype) + n**0.5 * np.eye(n), layout)
+            upper = self.put(half_hidden(spd, lower=False), layout)
+            for nrhs in {1, self.ops.refines_columns}:
+                y = draw(rng, (n, nrhs), dtype)
+                b = self.put(y)
+                for x, seen in [
+                    (general.host(), self.ops.gesv_refined(general.array, b.array)),
+                    (spd, self.ops.posv_refined(upper.array, b.array, lower=False)),
+                ]:
+                    assert seen.converged
+                    assert is_small(omegas(x, self.to_host(seen.x), y), bound)
+                    assert seen.steps >= 1
+                    self.assert_condition(seen.kappa, x)
+                b.assert_untouched()
+            general.assert_untouched()
+            upper.assert_untouched()
+
+    @pytest.mark.parametrize("layout", CONTIGUOUS)
+    @pytest.mark.parametrize("dtype", DOUBLE)
+    def test_a_singular_matrix_is_not_refined(self, rng, dtype, layout):
+        """Of rank n - 1 but for rounding, b in the range."""
+        for n in ORDERS:
+            q = np.linalg.qr(draw(rng, (n, n), dtype))[0]
+            spectrum = np.linspace(0, 1, n)
+            h = (q * spectrum) @ q.conj().T
+            h = (h + h.conj().T) / 2
+            g = (q * spectrum) @ np.linalg.qr(draw(rng, (n, n), dtype))[0]
+            for x, solve in [
+                (g, self.ops.gesv_refined),
+                (h, lambda a, b: self.ops.posv_refined(a, b, lower=True)),
+            ]:
+                b = self.put(x @ np.ones((n, 1), dtype))
+                assert not solve(self.put(x, layout).array, b.array).converged
