@@ -315,7 +315,7 @@ class NumpyOps:
         lapack.potrs(c, b, lower)
 
     def geqrf(self, a: Array) -> Array:
-        return lapack.geqrf(a)
+        return lapack.geqrf_recursive(a)
 
     def geqrf_panel(self, a: Array) -> tuple[Array, Array]:
         tau = lapack.geqrf(a)

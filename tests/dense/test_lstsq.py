@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from mplinalg.dense import least_squares
 from mplinalg.dense.least_squares import is_small
 from mplinalg.dense.lstsq import LstsqResult, lstsq
 from mplinalg.errors import LinAlgError, LinAlgWarning
@@ -226,6 +227,32 @@ def test_error_is_at_most_ten_times_that_of_gelsd(rng, exponent, residual, shape
     assert error(ours.x) <= 10 * max(error(theirs[0]), 2.0**-53)
     if exponent <= 10:
         assert solved_without_svd(ours)
+
+
+@pytest.mark.parametrize("exponent", range(0, 17, 2))
+@pytest.mark.parametrize("residual", [0.0, 1e-4, 1.0])
+@pytest.mark.parametrize("work", [0.0, np.inf])
+def test_error_is_at_most_ten_times_that_of_gels(rng, exponent, residual, work, monkeypatch):
+    """On the way that large problems take by themselves: all rungs, or Householder QR alone."""
+    monkeypatch.setattr(least_squares, "_LEAST_WORK", 0.0)
+    monkeypatch.setattr(least_squares, "_FEW", work)
+    monkeypatch.setattr(least_squares, "_LARGE", work)
+    monkeypatch.setattr(least_squares, "in_two_stages", lambda n, dtype: True)
+    a = with_cond(rng, 90, 30, 10.0**exponent)
+    away = scipy.linalg.null_space(a.T) @ rng.standard_normal(90 - np.linalg.matrix_rank(a))
+    b = a @ rng.standard_normal(30)
+    b += residual * np.linalg.norm(b) * away / np.linalg.norm(away)
+    exact = exact_solution(a, b)
+
+    def error(x):
+        return np.linalg.norm(x - exact) / np.linalg.norm(exact)
+
+    ours = lstsq(a, b, 1e-30, full_output=True)
+    assert solved_without_svd(ours) == (exponent < 15)
+    peer = scipy.linalg.lapack.dgels(a, b[:, None])[1][:30, 0]
+    if exponent > 15:  # no R tells the rank, and the way is that of gelsd
+        peer = scipy.linalg.lstsq(a, b, 1e-30)[0]
+    assert error(ours.x) <= 10 * max(error(peer), 2.0**-53)
 
 
 def test_the_bound_of_the_report_holds(rng):
