@@ -68,17 +68,17 @@ def test_posv(rng, dtype, order, lower):
             assert tells_the_truth(seen, a, b)
 
 
-@pytest.mark.parametrize("k", [1, 6, 40])
+@pytest.mark.parametrize("k", [1, 6])
 @pytest.mark.parametrize("name", [n for n in gallery.names() if gallery.facts(n).finite])
 def test_omega_of_the_gallery(name, k):
     facts = gallery.facts(name)
-    for dtype in ("float64", "complex128", "float32"):
-        for n in (7, 40, 100):
+    for dtype in ("float64", "complex64"):
+        for n in (7, 48):
             try:
                 a = np.asarray(gallery.matrix(name, n, dtype))
             except ValueError:
                 continue
-            for scale in (1.0, 1e-300, 1e300) if dtype != "float32" else (1.0,):
+            for scale in (1.0, 1e-300, 1e300) if dtype == "float64" else (1.0,):
                 with np.errstate(over="ignore", under="ignore"):
                     scaled = a * scale
                 if not np.isfinite(scaled).all():
@@ -136,7 +136,7 @@ def test_inaccurate_inverses_of_blocks_are_noticed(kind, k):
     assert missed <= 2
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("spoiled", ["one", "two", "all"])
 @pytest.mark.parametrize("k", [1, 4, 5, 6, 16, 17, 40])
 def test_the_certificate_of_many_columns(rng, dtype, spoiled, k):
