@@ -23,6 +23,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("mplinalg")
 
+# Not named test_*.py; have its assertions explained all the same.
+pytest.register_assert_rewrite("tests.ops.helpers")
+
 # The wheels of NumPy and SciPy carry a BLAS each. Beside another busy process their spinning
 # threads make small problems a hundred times slower; dense/test_threads.py takes all threads.
 for _library in threadpoolctl.ThreadpoolController().lib_controllers:

@@ -283,9 +283,10 @@ def test_a_changed_entry_is_found(rng, n, dtype):
     for change in 2.0 ** np.arange(0, 16, 3) * u * abs(a).sum(axis=1).max():
         a[i, j] = old + np.dtype(dtype).type(change)
         try:
-            assert meets_the_test(a, lu_solve(factors, b), b)
-        except LinAlgError as error:
-            assert "modified" in str(error)
+            answer = lu_solve(factors, b)
+        except LinAlgError:
+            continue
+        assert meets_the_test(a, answer, b)
     a[i, j] = old
     assert np.array_equal(lu_solve(factors, b), x)
     for function in (np.transpose, np.flipud, np.negative, lambda m: 2 * m):

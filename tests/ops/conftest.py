@@ -4,6 +4,5 @@ import pytest
 
 # The suites are not named test_*.py; have their assertions explained all the same.
 pytest.register_assert_rewrite(
-    "tests.ops.helpers",
     *(f"tests.ops.{path.stem}" for path in Path(__file__).parent.glob("suite_*.py")),
 )

@@ -164,10 +164,7 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
             fill_random(x[k], b[0])
             z_size = largest(x[k])
         getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
-        if probes:
-            stretch = largest(x[k]) / z_size
-        else:
-            stretch = largest(x[0]) / largest(b[0])
+        stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])
         omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
         if omega <= bound or k <= FEW:
             break
@@ -201,10 +198,7 @@ def potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type:
             fill_random(x[k], b[0])
             z_size = largest(x[k])
         potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
-        if probes:
-            stretch = largest(x[k]) / z_size
-        else:
-            stretch = largest(x[0]) / largest(b[0])
+        stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])
         if pair == 2:
             for row in range(k):
                 for i in range(n):
