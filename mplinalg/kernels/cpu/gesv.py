@@ -27,8 +27,6 @@ from .vectors import fill_random, largest, magnitude
 HALF_ROOT = 0.5**0.5
 _GROUP = 8
 """So many of more are checked together."""
-_LARGE_GROUP, _LARGE_FROM = 32, 700
-"""Of many more, from this order on: errors grow more slowly with the order than their bound."""
 
 
 @kernel
@@ -66,10 +64,6 @@ def _judge(real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ig
     if pair == 2:
         norm *= HALF_ROOT  # of |re| + |im|: no more than that of the moduli
     together = 1 if k <= FEW or n < _GROUP else _GROUP
-    if together > 1 and k > _LARGE_GROUP and n >= _LARGE_FROM:
-        omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], _LARGE_GROUP)
-        if omega <= bound:
-            return omega
     omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], together)
     if 1 < k <= together and omega <= bound:  # one combination: make it two
         omega = max(
