@@ -46,7 +46,7 @@ def asserted(assume_a: str | None) -> str | None:
     raise ValueError(f"{assume_a} is not a recognized matrix structure")
 
 
-DETECT_FROM = 48
+DETECT_FROM = 40
 """Order below which looking for structure costs more than LU."""
 
 

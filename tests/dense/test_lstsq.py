@@ -348,7 +348,9 @@ def test_what_is_foreseen_is_not_tried(rng):
 def test_rank_agrees_for_any_cond(rng, cond, kappa):
     a, b = with_cond(rng, 300, 130, kappa), random(rng, 300)
     ours, theirs = lstsq(a, b, cond), scipy.linalg.lstsq(a, b, cond)
-    assert ours.rank == theirs[2]
+    # where a singular value is the cutoff itself, rounding decides
+    at_cutoff = cond is not None and np.any(abs(theirs[3] / theirs[3][0] - cond) <= 1e-9 * cond)
+    assert abs(ours.rank - theirs[2]) <= (1 if at_cutoff else 0)
     if cond is not None and cond * kappa > 1.5:
         assert ours.rank < 130
 
