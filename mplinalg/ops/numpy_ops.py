@@ -24,9 +24,13 @@ _THETA = 0.1
 """Largest entry of a scaled fp16 operand, as a fraction of the largest fp16 number."""
 _DROPPED_BITS = {"bf16": 16, "tf32": 13}
 _ROW_BLOCK = 256
+_TILED_FROM = 2**16
+"""Size from which the cache does not hold what a transposition touches."""
+_TILE = 64
 _ROWS_TO = 64
 """Order up to which complex double matrices are factored by rows; LAPACK is faster beyond."""
 _HERK = {"f": "syrk", "c": "herk"}
+_HEMM = {"f": "symm", "c": "hemm"}
 _LOWER = {"d": np.dtype(np.float32), "D": np.dtype(np.complex64)}
 _UNIT = {"f": 2.0**-24, "d": 2.0**-53}
 
@@ -287,7 +291,7 @@ class NumpyOps:
         conjugate = trans == "C" and lu.dtype.kind == "c"
         if conjugate:  # A^-H b = conj(A^-T conj(b))
             np.conjugate(b, out=b)
-        lines = b.T if b.flags.f_contiguous else np.ascontiguousarray(b.T)
+        lines = _columns(b)
         addresses = _addresses(lu.dtype, "gemm", "trsv", "trsm")
         kernels.getrs_rows(*addresses, lu, piv, lines, trans != "N", False)
         if not b.flags.f_contiguous:
@@ -335,7 +339,7 @@ class NumpyOps:
         kernels = _compiled("gesv")
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
-        rhs = np.ascontiguousarray(b.T)
+        rhs = _columns(b)
         x = np.empty((len(rhs) + probe, n), dtype)
         lu, piv = np.empty((n, n), dtype), np.empty(n, np.int32)
         info, omega, kappa, norm = kernels.gesv_lines(
@@ -352,11 +356,11 @@ class NumpyOps:
         lines, real, by_columns = _lines_of(a)
         n, dtype = len(a), a.dtype
         conjugate = by_columns and dtype.kind == "c"
-        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        rhs = np.conj(b.T, order="C") if conjugate else _columns(b)
         x, c = np.empty((len(rhs) + probe, n), dtype), np.empty((n, n), dtype)
         info, omega, kappa, norm = kernels.posv_lines(
-            *_addresses(dtype, "gemm", _HERK[dtype.kind], "trsv", "trsm"), lines, real,
-            lower == by_columns, whole, rhs, x, c, _backward_bound(n, real.dtype),
+            *_addresses(dtype, "gemm", _HERK[dtype.kind], _HEMM[dtype.kind], "trsv", "trsm"),
+            lines, real, lower == by_columns, whole, rhs, x, c, _backward_bound(n, real.dtype),
         )  # fmt: skip
         if conjugate:
             np.conjugate(x, out=x)
@@ -365,7 +369,7 @@ class NumpyOps:
     def solve_structured(self, a: Array, b: Array, structure: str) -> tuple[Array, int, float]:
         kernels = _compiled("structured")
         lines, real, by_columns = _lines_of(a)
-        rhs = np.ascontiguousarray(b.T)
+        rhs = _columns(b)
         x = np.empty((len(rhs) + 1, len(a)), a.dtype)
         address = functools.partial(lapack.address, dtype=a.dtype)
         if structure == "diagonal":
@@ -397,7 +401,7 @@ class NumpyOps:
     ) -> tuple[Array, float]:
         kernels = _compiled("gesv")
         _, real, by_columns = _lines_of(a)
-        rhs = np.ascontiguousarray(b.T)
+        rhs = _columns(b)
         x = np.empty_like(rhs)
         omega, _ = kernels.getrs_checked(
             *_addresses(a.dtype, "gemm", "trsv", "trsm"), real, by_columns != (trans == "T"),
@@ -411,11 +415,11 @@ class NumpyOps:
         kernels = _compiled("gesv")
         _, real, by_columns = _lines_of(a)
         conjugate = by_columns and a.dtype.kind == "c"
-        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        rhs = np.conj(b.T, order="C") if conjugate else _columns(b)
         x = np.empty_like(rhs)
         omega, _ = kernels.potrs_checked(
-            *_addresses(a.dtype, "gemm", "trsv", "trsm"), real, lower == by_columns,
-            seen.factors.T if by_columns else seen.factors, seen.norm, rhs, x,
+            *_addresses(a.dtype, "gemm", _HEMM[a.dtype.kind], "trsv", "trsm"), real,
+            lower == by_columns, seen.factors.T if by_columns else seen.factors, seen.norm, rhs, x,
             _backward_bound(len(a), real.dtype),
         )  # fmt: skip
         if conjugate:
@@ -426,7 +430,7 @@ class NumpyOps:
         kernels = _compiled("refined")
         lines, real, by_columns = _lines_of(a)
         n, low = len(a), _LOWER[a.dtype.char]
-        rhs = np.ascontiguousarray(b.T)
+        rhs = _columns(b)
         x, info = np.empty_like(rhs), np.zeros(3)
         lu, piv = np.empty((n, n), low), np.empty(n, np.int32)
         outcome, kappa = kernels.gesv_refined(
@@ -440,7 +444,7 @@ class NumpyOps:
         lines, real, by_columns = _lines_of(a)
         n, low = len(a), _LOWER[a.dtype.char]
         conjugate = by_columns and a.dtype.kind == "c"
-        rhs = np.conj(b.T, order="C") if conjugate else np.ascontiguousarray(b.T)
+        rhs = np.conj(b.T, order="C") if conjugate else _columns(b)
         x, c, info = np.empty_like(rhs), np.empty((n, n), low), np.zeros(3)
         outcome, kappa = kernels.posv_refined(
             *_addresses(low, "gemm", _HERK[low.kind], "trsv", "trsm"), lines, real,
@@ -576,6 +580,16 @@ def _lines_of(a: Array) -> tuple[Array, Array, bool]:
     by_columns = not a.flags.c_contiguous
     lines = np.ascontiguousarray(a.T) if by_columns else a
     return lines, lines.view(real_dtype(a.dtype)), by_columns
+
+
+def _columns(b: Array) -> Array:
+    """The columns of b as contiguous lines; b itself, transposed, if they are that already."""
+    if b.flags.f_contiguous or b.size < _TILED_FROM:
+        return np.ascontiguousarray(b.T)
+    lines = np.empty(b.shape[::-1], b.dtype)
+    for start in range(0, len(b), _TILE):  # a few cache lines of each column at a time
+        lines[:, start : start + _TILE] = b[start : start + _TILE].T
+    return lines
 
 
 def _is_by_rows(a: Array) -> bool:

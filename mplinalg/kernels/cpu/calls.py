@@ -126,3 +126,21 @@ def add_words(typingctx, a, b):  # type: ignore[no-untyped-def]
         return builder.add(values[0], values[1])
 
     return types.uint32(types.uint32, types.uint32), codegen
+
+
+@intrinsic
+def larger(typingctx, a, b):  # type: ignore[no-untyped-def]
+    """The larger of two numbers without sign; NaN is larger than infinity.
+
+    As integers their bits have the same order, and a maximum of integers is vectorised.
+    """
+    if a not in (types.float32, types.float64) or a != b:
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        word = ir.IntType(signature.return_type.bitwidth)
+        first, second = (builder.bitcast(value, word) for value in values)
+        top = builder.select(builder.icmp_unsigned(">", first, second), first, second)
+        return builder.bitcast(top, values[0].type)
+
+    return a(a, b), codegen

@@ -13,20 +13,15 @@ Lines as in `conversion`: the rows of a C-like A (op(A) is A), or the columns of
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .getrf import getrf_rows
 from .getrs import FEW, getrs_rows, potrs_rows
 from .jit import kernel
+from .judge import judge
 from .potrf import potrf_rows
 from .residual import multiply_add
 from .vectors import fill_random, largest, magnitude
-
-HALF_ROOT = 0.5**0.5
-_GROUP = 8
-"""So many of more are checked together."""
 
 
 @kernel
@@ -48,72 +43,6 @@ def _copy_lines(lines, real, lu_real, pair, flipped):  # type: ignore[no-untyped
                 total += abs(source[j])
             sums[i] = total
     return largest(sums)
-
-
-@kernel
-def _judge(real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ignore[no-untyped-def]
-    """The largest normwise backward error of the lines of x, or a bound; infinity if unknown.
-
-    Many lines are judged by combinations of them, each scaled by its size and a random weight in
-    +-[3/4, 5/4); one by one if a combination is not within `bound`. Weights of equal size would let
-    the errors of columns that repeat each other cancel. Here, whatever the errors of the others,
-    the chance that one t times too large stays within `bound` is at most 2 / t; its square if all
-    lines are alike: then several combinations have to cancel.
-    """
-    k, n = b.shape
-    if pair == 2:
-        norm *= HALF_ROOT  # of |re| + |im|: no more than that of the moduli
-    together = 1 if k <= FEW or n < _GROUP else _GROUP
-    omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], together)
-    if 1 < k <= together and omega <= bound:  # one combination: make it two
-        omega = max(
-            omega, _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, x[0], together)
-        )
-    if together > 1 and not omega <= bound:  # good columns may add up to this, or one be bad
-        omega = _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, b[0], 1)
-    return omega
-
-
-@kernel
-def _judge_groups(real, pair, flipped, triangle, upper, norm, b, x, salt, together):  # type: ignore[no-untyped-def]
-    """As `_judge`, so many lines at a time; `salt` as `vectors.fill_random`."""
-    k, n = b.shape
-    r = np.empty(n, b.dtype)
-    y = np.empty(n, b.dtype)
-    d = np.empty(n)
-    random = np.empty(k)
-    fill_random(random, salt)
-    worst = 0.0
-    for first in range(0, k, together):
-        last = min(first + together, k)
-        r[:] = 0
-        y[:] = 0
-        d[:] = 0
-        share = 1.0
-        for c in range(first, last):
-            b_size = largest(b[c])
-            x_size = largest(x[c])
-            scale = norm * x_size + b_size
-            if not scale < np.inf:
-                return np.inf
-            if scale > 0:
-                share, exponent = math.frexp(scale)
-                weight = math.ldexp(1.0, -exponent)  # no rounding
-                if together > 1:
-                    weight *= (random[c] + math.copysign(1.5, random[c])) / (2.0 * share)
-                    share = 1.0
-                for i in range(n):
-                    r[i] += b[c, i] * weight
-                    y[i] += x[c, i] * weight
-        multiply_add(
-            real, pair, flipped, triangle, upper, y.view(real.dtype), r.view(real.dtype), d
-        )
-        omega = largest(r) / share
-        if omega != omega or not largest(d) < np.inf:
-            return np.inf
-        if omega > worst:
-            worst = omega
-    return worst
 
 
 @kernel
@@ -159,7 +88,7 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
             z_size = largest(x[k])
         getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
         stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])
-        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+        omega = judge(gemm, 0, real, pair, flipped, False, False, norm, b, x, bound)
         if omega <= bound or k <= FEW:
             break
     if k <= FEW and bound / 2 < omega < np.inf:
@@ -172,12 +101,12 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
             )
             getrs_rows(gemm, trsv, trsm, lu, piv, r, flipped, False)
             x[c] += r[0]
-        omega = _judge(real, pair, flipped, False, False, norm, b, x, bound)
+        omega = judge(gemm, 0, real, pair, flipped, False, False, norm, b, x, bound)
     return omega, stretch
 
 
 @kernel
-def potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type: ignore[no-untyped-def]
+def potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type: ignore[no-untyped-def]
     """As `getrs_checked`, with the factor of `potrf_rows`, A Hermitian, one triangle read."""
     k, n = b.shape
     pair = real.shape[1] // n
@@ -197,7 +126,7 @@ def potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type:
             for row in range(k):
                 for i in range(n):
                     x[row, i] = np.conj(x[row, i])
-        omega = _judge(real, pair, False, True, upper, norm, b, x, bound)
+        omega = judge(0, hemm, real, pair, False, True, upper, norm, b, x, bound)
         if omega <= bound or k <= FEW:
             break
     return omega, stretch
@@ -233,7 +162,7 @@ def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, b
 
 
 @kernel
-def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound):  # type: ignore[no-untyped-def]
+def posv_lines(gemm, herk, hemm, trsv, trsm, lines, real, upper, whole, b, x, c, bound):  # type: ignore[no-untyped-def]
     """Solve A x = b by Cholesky, A Hermitian, one triangle of its lines read.
 
     As `gesv_lines`; the lines are rows of A, entry j of line i counts for j >= i (`upper`) or
@@ -264,5 +193,5 @@ def posv_lines(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, bound
     info = potrf_rows(gemm, herk, c, upper)
     if info:
         return info, np.inf, np.inf, norm
-    omega, stretch = potrs_checked(gemm, trsv, trsm, real, upper, c, norm, b, x, bound)
+    omega, stretch = potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, norm, b, x, bound)
     return 0, omega, norm * stretch, norm

@@ -20,14 +20,12 @@ FEW = 4
 @kernel
 def _permute(x, piv, forward):  # type: ignore[no-untyped-def]
     n = piv.size
-    for step in range(n):
-        i = step if forward else n - 1 - step
-        p = piv[i]
-        if p != i:
-            for k in range(x.shape[0]):
-                value = x[k, i]
-                x[k, i] = x[k, p]
-                x[k, p] = value
+    for c in range(x.shape[0]):
+        line = x[c]
+        for step in range(n):
+            i = step if forward else n - 1 - step
+            p = piv[i]
+            line[i], line[p] = line[p], line[i]
 
 
 @kernel

@@ -15,10 +15,10 @@ import math
 
 import numpy as np
 
-from .gesv import HALF_ROOT
 from .getrf import getrf_rows
 from .getrs import getrs_rows, potrs_rows
 from .jit import kernel
+from .judge import HALF_ROOT
 from .potrf import potrf_rows
 from .residual import multiply_add
 from .vectors import fill_random, largest, magnitude

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .calls import larger
 from .jit import kernel
 
 
@@ -16,13 +17,10 @@ def magnitude(value):  # type: ignore[no-untyped-def]
 @kernel
 def largest(vector):  # type: ignore[no-untyped-def]
     """max |v_i|, true moduli for complex; NaN if an entry is NaN."""
-    top = 0.0
-    bad = 0
+    top = magnitude(vector.dtype.type(0))
     for value in vector:
-        size = np.float64(abs(value))
-        top = size if size > top else top
-        bad += size != size
-    return np.nan if bad else top
+        top = larger(abs(value), top)
+    return np.float64(top)
 
 
 @kernel
