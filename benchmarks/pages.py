@@ -2,11 +2,15 @@
 
 From ``benchmarks/results/*.jsonl`` it writes
 
-- ``docs/performance.md``: of every timed suite and number of threads the newest run, with figures
-  in ``docs/figures``,
-- ``docs/algorithms/measured-accuracy.md``: the newest run of the suite ``accuracy``,
+- ``docs/performance.md``: a run of every timed suite and number of threads, with figures in
+  ``docs/figures``,
+- ``docs/algorithms/measured-accuracy.md``: a run of the suite ``accuracy``,
 - the table of ``README.md`` between the markers ``<!-- table: begin -->`` and
   ``<!-- table: end -->``.
+
+Of the newest `CANDIDATES` runs of a suite and number of threads the one is shown that has the most
+rows, the newest of several: a short run with ``--sizes`` or ``--only`` does not replace a full one.
+Rows count that the suite plans today for the arguments of the run.
 
 With ``--check`` nothing is written; the exit status is 1 if a page or figure is out of date.
 """
@@ -17,6 +21,7 @@ import argparse
 import hashlib
 import io
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +30,8 @@ from mplinalg.bench import catalogue, plot
 from mplinalg.bench.output import replacing
 from mplinalg.bench.records import Record, read
 from mplinalg.bench.row import OK
-from mplinalg.bench.suite import Survey
+from mplinalg.bench.sizes import parse_sizes
+from mplinalg.bench.suite import Parameters, Survey
 from mplinalg.bench.table import (
     ceilings,
     counted,
@@ -41,6 +47,9 @@ README_SUITES = (
 )  # fmt: skip
 README_FROM = 512
 """The README shows the first order from this on, and the largest one."""
+CANDIDATES = 3
+KIND = ("function", "structure", "dtype", "order")
+"""Parameters that a line of the summary of `never_slower` is about."""
 MOST_SLOWER = 40
 DIGEST = "mplinalg-records"
 
@@ -53,15 +62,26 @@ was checked before the clock was started, and all methods ran in turns in one pr
 really did; percentages are of the rate of a matrix product measured in the same run. A ratio is the
 time of a peer over the time of mplinalg, the median of the rounds with its quartiles: above 1,
 mplinalg was faster. Made by `python benchmarks/pages.py` from `benchmarks/results/`.
+
+Of the newest three runs of a suite and number of threads, the one with the most rows is shown, the
+newest of several; the records hold all of them. The load average is that of the last minute before
+a row, over the rows. On a busy machine ratios may be far lower: with two threads on two cores and a
+load of 3.3 to 3.6, `dense_solve` gave 0.33 to 1.68 (SciPy over mplinalg, the medians of four
+orders) in the run 20261121T111831Z of `benchmarks/results/dense_solve.jsonl`; five minutes later,
+at a load of 2.5 to 2.7, the run 20261121T112319Z gave 2.01 to 2.45.
 """
 ACCURACY = """\
 # Measured accuracy
 
-Systems $A x = b$ of `gallery.randsvd` with five spectra and a few seeds, solved with `precision`
-and `refine` pinned and the fallback on, over the condition number of $A$. Solved means that the
-report says so and that the backward error is at most $\\sqrt{n} u$; delivered by the format, that
-no higher rung of the ladder was needed. The theory is in [](refinement.md). Made by
-`python benchmarks/pages.py` from `benchmarks/results/`.
+Systems $A x = b$ of `mplinalg.testing.gallery`, solved with `precision` and `refine` pinned and the
+fallback on: `randsvd` with five spectra and a few draws over the condition number of $A$, and then
+the other families at the condition numbers they have (a number above $10^{16}$ says only that it is
+that large). All formats and methods solve the same systems. Solved means that the report says
+converged or direct and that the backward error is at most $\\sqrt{n} u$: a system reported as
+ill-conditioned does not count, and if its backward error is that small all the same, a second
+percentage in parentheses counts it. Delivered by the format means that no higher rung of the ladder
+was needed; the rung named is the one at which most systems of a line ended, with their share. The
+theory is in [](refinement.md). Made by `python benchmarks/pages.py` from `benchmarks/results/`.
 """
 NOTHING = "\nNo results are recorded yet.\n"
 
@@ -90,9 +110,9 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 
 def pages(root: Path) -> tuple[dict[Path, str], dict[Path, Run]]:
     """Texts by path, and the run that each figure shows."""
-    runs = newest_runs(root / "benchmarks" / "results")
+    runs = shown_runs(root / "benchmarks" / "results")
     timed = {key: run for key, run in runs.items() if run[0]["kind"] == "timed"}
-    surveys = [run for key, run in runs.items() if key[0] == "accuracy"]
+    surveys = [run for (name, _), run in runs.items() if name == "accuracy" and is_shown(run)]
     docs, readme = root / "docs", root / "README.md"
     figures = {
         docs / "figures" / f"{name}-{threads}.png": run
@@ -107,16 +127,51 @@ def pages(root: Path) -> tuple[dict[Path, str], dict[Path, Run]]:
     return texts, figures
 
 
-def newest_runs(folder: Path) -> dict[tuple[str, int], Run]:
-    """The newest run of every suite and number of threads, sorted."""
+def shown_runs(folder: Path) -> dict[tuple[str, int], Run]:
+    """Of every suite and number of threads the newest run that is complete enough, sorted."""
     runs: dict[str, Run] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for record in read(path):
             runs.setdefault(record["run"], []).append(record)
-    newest: dict[tuple[str, int], Run] = {}
-    for run in sorted(runs.values(), key=when):
-        newest[run[0]["suite"], run[0]["threads"]["count"]] = run
-    return dict(sorted(newest.items()))
+    found: dict[tuple[str, int], list[Run]] = {}
+    for run in sorted(runs.values(), key=when, reverse=True):
+        found.setdefault((run[0]["suite"], run[0]["threads"]["count"]), []).append(run)
+    return {key: max(found[key][:CANDIDATES], key=rows_reached) for key in sorted(found)}
+
+
+def planned(run: Run) -> list[Parameters]:
+    """The rows that the suite, as it is now, has for the arguments of a run."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--sizes")
+    parser.add_argument("--only", action="append", default=[])
+    args, _ = parser.parse_known_args(shlex.split(run[0]["command"]))
+    suite = catalogue.load(run[0]["suite"])
+    only = dict(pair.split("=", 1) for pair in args.only)
+    return [
+        row
+        for row in suite.cases(parse_sizes(args.sizes or suite.sizes))
+        if all(str(row.get(key)) == value for key, value in only.items())
+    ]
+
+
+def reached(run: Run) -> list[Parameters]:
+    """Those of the rows planned that the run has."""
+    measured = {row_key(record["parameters"]) for record in run}
+    return [row for row in planned(run) if row_key(row) in measured]
+
+
+def rows_reached(run: Run) -> int:
+    return len(reached(run))
+
+
+def is_shown(run: Run) -> bool:
+    """Whether it has a row that the suite, as it is now, plans and can make a table of."""
+    good = [r for r in run if r["status"] == OK]
+    return bool(good) and rows_reached(good) > 0
+
+
+def row_key(parameters: Parameters) -> str:
+    return json.dumps(parameters, sort_keys=True)
 
 
 def when(run: Run) -> str:
@@ -146,16 +201,14 @@ def origin(run: Run) -> str:
     machine, commit, versions = run[0]["machine"], run[0]["commit"], run[0]["machine"]["versions"]
     state = "outside a checkout" if commit is None else f"commit {commit['describe']}"
     state += " with changes" if commit and commit["dirty"] else ""
-    loads = [r["load_average"] for r in run if r["load_average"] is not None]
-    load = f"load average {min(loads):.1f} to {max(loads):.1f}; " if loads else ""
+    load = load_of([run])
     memory = machine["memory_bytes"]
     size = f", {memory / 2**30:.0f} GiB" if memory else ""
     avx = " (AVX-512)" if "avx512f" in machine["vector_flags"] else ""
-    count = f"{run[0]['threads']['count']} of {counted(machine['cores'], 'thread')}"
     lines = [
-        f"{when(run)[:10]}, {state}; {machine['processor']}{avx}, {count}{size}, "
-        f"{machine['platform']}; {load}NumPy {versions['numpy']}, SciPy {versions['scipy']}, "
-        f"Numba {versions['numba']}, Python {versions['python']}."
+        f"{when(run)[:10]}, {state}; {machine['processor']}{avx}, {threads_of(run)}{size}, "
+        f"{machine['platform']}; {load + '; ' if load else ''}NumPy {versions['numpy']}, "
+        f"SciPy {versions['scipy']}, Numba {versions['numba']}, Python {versions['python']}."
     ]
     rates = ceilings(run)
     if rates:
@@ -166,35 +219,36 @@ def origin(run: Run) -> str:
     return "\n".join(lines) + f"\n\n```console\n$ {run[0]['command']}\n```\n"
 
 
+def load_of(runs: Sequence[Run]) -> str:
+    """``load average 0.5 to 1.2``; nothing where it was not recorded."""
+    loads = [r["load_average"] for run in runs for r in run if r["load_average"] is not None]
+    return f"load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+
+
+def threads_of(run: Run) -> str:
+    """``1 of 4 threads``, or ``1 thread, bound to 1 core``."""
+    count, cores = run[0]["threads"]["count"], run[0]["machine"]["cores"]
+    if cores == 1:
+        return f"{counted(count, 'thread')}, bound to 1 core"
+    return f"{count} of {counted(cores, 'thread')}"
+
+
 def plain_table(run: Run) -> str:
     heads, rows = of_rows(run, seconds=False)
     return markdown(heads, rows) + "\n\n" + f"Error: {run[0]['error_measure']}.\n"
 
 
 def sweep(run: Run) -> str:
-    """A long run: a line for each kind of row, and the slower rows one by one, worst first."""
+    """A long run: how far it got, a line for each kind of row, and the slower rows, worst first."""
     found = [r for r in run if r["status"] == OK and "ratio" in r["peers"].get("scipy", {})]
-    kinds: dict[tuple[str, ...], Run] = {}
-    keys = ("function", "structure", "dtype", "order")
-    for record in found:
-        kinds.setdefault(tuple(str(record["parameters"][k]) for k in keys), []).append(record)
-    rows = []
-    for kind, members in kinds.items():
-        ordered = sorted(members, key=ratio)
-        slower = sum(is_slower(r) for r in members)
-        worst = f"{ratio(ordered[0]):.2f} (n = {ordered[0]['parameters']['n']})"
-        middle = f"{ratio(ordered[len(ordered) // 2]):.2f}"
-        best = f"{ratio(ordered[-1]):.2f} (n = {ordered[-1]['parameters']['n']})"
-        rows.append([*kind, str(len(members)), str(slower), worst, middle, best])
-    heads = [*keys, "rows", "slower", "least ratio", "median", "largest"]
-    slower_rows = sorted(filter(is_slower, found), key=ratio)
-    parts = [markdown(heads, rows), ""]
     failed = [r for r in run if r["status"] != OK]
+    parts = [coverage(run), kinds_table(found), ""]
     if failed:
         parts.append(f"{counted(len(failed), 'row')} without a good answer of mplinalg.\n")
+    slower_rows = sorted(filter(is_slower, found), key=ratio)
     parts.append(
-        f"{len(slower_rows)} of {counted(len(found), 'row')}: slower than SciPy, that is, with the "
-        "upper quartile of the ratios below 1."
+        f"Slower than SciPy: {len(slower_rows)} of {counted(len(found), 'row')} by the upper "
+        f"quartile of the ratios (below 1), {sum(map(is_slower_by_median, found))} by their median."
     )
     if slower_rows:
         shown = slower_rows[:MOST_SLOWER]
@@ -203,9 +257,47 @@ def sweep(run: Run) -> str:
             [*(str(r["parameters"][k]) for k in names), ratio_text(r["peers"]["scipy"])]
             for r in shown
         ]
-        parts[-1] += f" The worst {len(shown)}:" if len(shown) < len(slower_rows) else " These are:"
+        which = f"The worst {len(shown)}" if len(shown) < len(slower_rows) else "Those"
+        parts[-1] += f" {which} by the quartile:"
         parts += ["", markdown([*names, "scipy / ours [q1, q3]"], table)]
     return "\n".join(parts) + "\n"
+
+
+def coverage(run: Run) -> str:
+    """How many of the rows planned were reached, and which were not, by kind and n."""
+    plan, done = planned(run), {row_key(row) for row in reached(run)}
+    text = f"{len(done)} of {counted(len(plan), 'planned row')} reached"
+    if len(run) > len(done):
+        text += f", and {len(run) - len(done)} that are no longer planned"
+    missing: dict[tuple[str, ...], list[int]] = {}
+    for row in plan:
+        if row_key(row) not in done:
+            missing.setdefault(tuple(str(row[k]) for k in KIND), []).append(row["n"])
+    if not missing:
+        return text + ".\n"
+    heads = [*KIND, "rows", "n"]
+    rows = [
+        [*kind, str(len(orders)), ", ".join(map(str, sorted(set(orders))))]
+        for kind, orders in missing.items()
+    ]
+    return f"{text}. Not reached:\n\n{markdown(heads, rows)}\n\nReached:\n"
+
+
+def kinds_table(found: Run) -> str:
+    """A line for each kind of row: how many, how many slower, and the range of the ratios."""
+    kinds: dict[tuple[str, ...], Run] = {}
+    for record in found:
+        kinds.setdefault(tuple(str(record["parameters"][k]) for k in KIND), []).append(record)
+    rows = []
+    for kind, members in kinds.items():
+        ordered = sorted(members, key=ratio)
+        slower = [sum(map(test, members)) for test in (is_slower, is_slower_by_median)]
+        worst, best = (f"{ratio(r):.2f} (n = {r['parameters']['n']})"
+                       for r in (ordered[0], ordered[-1]))  # fmt: skip
+        middle = f"{ratio(ordered[len(ordered) // 2]):.2f}"
+        rows.append([*kind, str(len(members)), *map(str, slower), worst, middle, best])
+    heads = ["rows", "slower by q3", "by median", "least ratio", "median", "largest"]
+    return markdown([*KIND, *heads], rows)
 
 
 def ratio(record: Record) -> float:
@@ -215,6 +307,10 @@ def ratio(record: Record) -> float:
 
 def is_slower(record: Record) -> bool:
     return bool(record["peers"]["scipy"]["ratio"]["q3"] < 1)
+
+
+def is_slower_by_median(record: Record) -> bool:
+    return ratio(record) < 1
 
 
 # -- the page of the survey ------------------------------------------------------------------------
@@ -227,7 +323,7 @@ def accuracy(runs: list[Run]) -> str:
     suite = catalogue.load("accuracy")
     assert isinstance(suite, Survey)
     parts = [ACCURACY, origin(run)]
-    for title, heads, rows in suite.tables(run):
+    for title, heads, rows in suite.tables([r for r in run if r["status"] == OK]):
         parts.append(f"## {title[:1].upper()}{title[1:]}\n\n{markdown(heads, rows)}\n")
     parts.append("![delivered by each format](../figures/accuracy.png)\n")
     return "\n".join(parts)
@@ -247,48 +343,80 @@ def with_table(readme: Path, runs: dict[tuple[str, int], Run]) -> str:
 
 def headline(runs: dict[tuple[str, int], Run]) -> str:
     """Ratios to SciPy: a line for each problem and order, a column for each number of threads."""
-    shown = {key: run for key, run in runs.items() if key[0] in README_SUITES}
+    shown = {(n, count): runs[n, count] for n in README_SUITES for m, count in runs if m == n}
     if not shown:
         return "No results are recorded yet.\n"
     threads = sorted({count for _, count in shown})
-    cells: dict[tuple[str, str, int], dict[int, str]] = {}
+    rows = []
     for name in README_SUITES:
-        for (suite, count), run in shown.items():
-            for label, record in chosen(run) if suite == name else ():
-                line = cells.setdefault((name, label, record["parameters"]["n"]), {})
-                line[count] = ratio_text(record["peers"]["scipy"])
-    rows = [
-        [label, str(n), *(line.get(count, "") for count in threads)]
-        for (_, label, n), line in cells.items()
-    ]
+        of_suite = {count: run for (suite, count), run in shown.items() if suite == name}
+        for label, by_count in problems(of_suite):
+            for n in orders(by_count):
+                found = (by_count.get(count, {}).get(n) for count in threads)
+                cells = [ratio_text(r["peers"]["scipy"]) if r else "" for r in found]
+                rows.append([label, str(n), *cells])
     heads = ["problem", "n", *(counted(count, "thread") for count in threads)]
-    first, last = (f(when(run)[:10] for run in shown.values()) for f in (min, max))
-    machines = sorted({run[0]["machine"]["processor"] for run in shown.values()})
+    commands = "\n".join(f"$ {run[0]['command']}" for run in shown.values())
+    table = markdown(heads, rows)
+    return f"{table}\n\n{caption(list(shown.values()))}\n\n```console\n{commands}\n```\n"
+
+
+def caption(runs: list[Run]) -> str:
+    """What was measured, and where and when."""
+    heads = [run[0] for run in runs]
+    machines = [head["machine"] for head in heads]
+    scipy = ", ".join(sorted({machine["versions"]["scipy"] for machine in machines}))
+    rounds = " or ".join(map(str, sorted({head["pairs"] for head in heads})))
+    processors = ", ".join(sorted({machine["processor"] for machine in machines}))
+    cores = sorted({machine["cores"] for machine in machines})
+    first, last = (f(when(run)[:10] for run in runs) for f in (min, max))
     dates = first if first == last else f"{first} to {last}"
+    load = load_of(runs)
     return (
-        f"{markdown(heads, rows)}\n\nTime of SciPy over the time of mplinalg, median [quartiles]; "
-        f"{', '.join(machines)}, {dates}.\n"
+        f"Time of SciPy {scipy} over the time of mplinalg, median [quartiles] of {rounds} rounds; "
+        f"{processors}, {' or '.join(map(str, cores))} core{'s' if cores != [1] else ''}, "
+        f"{dates}{'; ' + load if load else ''}. Made by:"
     )
 
 
-def chosen(run: Run) -> list[tuple[str, Record]]:
-    """Of each kind of problem the first order from `README_FROM` on and the largest, labelled."""
-    good = [r for r in run if r["status"] == OK and "ratio" in r["peers"].get("scipy", {})]
-    varied = [
-        key for key in parameter_names(good)
-        if key != "n" and len({str(r["parameters"].get(key)) for r in good}) > 1
-    ]  # fmt: skip
-    kinds: dict[str, Run] = {}
-    for record in good:
-        values = [record["parameters"][key] for key in varied]
-        text = ", ".join(f"{k} {v:g}" for k, v in zip(varied, values, strict=True))
-        kinds.setdefault(f"{record['title']}{'; ' + text if text else ''}", []).append(record)
-    found = []
-    for label, rows in kinds.items():
-        rows.sort(key=lambda r: r["parameters"]["n"])
-        first = next((r for r in rows if r["parameters"]["n"] >= README_FROM), rows[-1])
-        found += [(label, r) for r in ([first] if first is rows[-1] else [first, rows[-1]])]
-    return found
+Kind = dict[int, dict[int, Record]]
+"""Of one kind of problem, the records by number of threads and by order."""
+
+
+def problems(runs: dict[int, Run]) -> list[tuple[str, Kind]]:
+    """The kinds of problem of a suite, labelled, in the order of their parameters."""
+    good = [
+        (count, r)
+        for count, run in runs.items()
+        for r in run
+        if r["status"] == OK and "ratio" in r["peers"].get("scipy", {})
+    ]
+    names = [key for key in parameter_names(r for _, r in good) if key != "n"]
+    values = {key: {str(r["parameters"].get(key)) for _, r in good} for key in names}
+    varied = [key for key in names if key != "aspect" and len(values[key]) > 1]
+    kinds: dict[tuple[float, ...], tuple[str, Kind]] = {}
+    for count, record in good:
+        key = tuple(float(record["parameters"][k]) for k in names)
+        _, kind = kinds.setdefault(key, (label(record, varied), {}))
+        kind.setdefault(count, {})[record["parameters"]["n"]] = record
+    return [kinds[key] for key in sorted(kinds)]
+
+
+def label(record: Record, varied: Sequence[str]) -> str:
+    """The title, with the shape of A in numbers, and the parameters that vary."""
+    parameters = record["parameters"]
+    shape = f"A is {parameters.get('aspect', 1):d}n x n".replace("is 1n", "is n")
+    title = record["title"].replace("A (m, n), m = aspect n", shape)
+    text = ", ".join(f"{key} {parameters[key]:g}" for key in varied)
+    return f"{title}{'; ' + text if text else ''}"
+
+
+def orders(kind: Kind) -> list[int]:
+    """Of those that all numbers of threads have, the first from `README_FROM` on, and the last."""
+    of_each = [set(records) for records in kind.values()]
+    common = sorted(set.intersection(*of_each) or set.union(*of_each))
+    first = next((n for n in common if n >= README_FROM), common[-1])
+    return [first] if first == common[-1] else [first, common[-1]]
 
 
 # -- files -----------------------------------------------------------------------------------------

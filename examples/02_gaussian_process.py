@@ -14,11 +14,11 @@ Maximise L; then a patient x* is predicted to have the mean k*^T a and the varia
 s + v - k*^T K^-1 k*.  K is symmetric positive definite, and every evaluation of L factors another
 one: n^3 work in a loop, so that `cho_factor` and `cho_solve` decide what n one can afford.
 
-mplinalg's have SciPy's signatures, so that the same lines run with either.  A few right-hand
-sides are solved with the low-precision factor and refined.  What needs the factor itself, as
-log det K, or as many right-hand sides as there are unknowns, as K^-1, takes the double-precision
-factor, which unpacking gives.  The gradient needs both, so this is a test of the drop-in
-replacement, not of speed: the seconds of SciPy are printed too.
+mplinalg's have SciPy's signatures, so that the same lines run with either.  Below the order 1024,
+and so for these patients, the factor is kept in double precision: at so small a size refinement
+costs more at every solve than a factor in single precision saves once.  `cho_solve` checks each
+answer against the matrix; unpacking gives the triangle itself, which log det K and K^-1 take.
+So this is a test of the drop-in replacement, not of speed: the seconds of SciPy are printed too.
 
 The independent answer is scikit-learn's GaussianProcessRegressor [3] with the same kernel.
 
@@ -113,7 +113,7 @@ def of_scikit_learn(x, y, seed=None):
     return GaussianProcessRegressor(kernel, alpha=JITTER, random_state=seed, **chosen).fit(x, y)
 
 
-def draw(path, theta, x, y, truth, mean, deviation):
+def draw(args, theta, x, y, truth, mean, deviation):
     figure, axes = new_figure([["prediction", "surface"]], size=(9, 4.2))
     panel = axes["prediction"]
     panel.errorbar(
@@ -141,7 +141,7 @@ def draw(path, theta, x, y, truth, mean, deviation):
     panel.set_yticks([0.25, 0.5, 1], [0.25, 0.5, 1])
     panel.minorticks_off()
     panel.set_title("log likelihood below its maximum")
-    save(figure, path)
+    save(figure, args)
 
 
 def main(argv=None):
@@ -150,7 +150,7 @@ def main(argv=None):
         output="gaussian_process.png",
     )  # fmt: skip
     x, y, new, truth = patients(args.n)
-    checks = Checks()
+    checks = Checks("scikit-learn's GaussianProcessRegressor with the same kernel")
 
     # The same hyperparameters, away from the maximum: L, its gradient, and the predictions.
     theirs = of_scikit_learn(x, y)
@@ -181,7 +181,7 @@ def main(argv=None):
     print(f"{inside:.0%} of the truth within two standard deviations")
     print(f"One likelihood with its gradient: {seconds:.4f} s; with scipy.linalg {scipys:.4f} s")
     if not args.no_plot:
-        draw(args.output, theta, x, y, truth, mean, deviation)
+        draw(args, theta, x, y, truth, mean, deviation)
     return checks.finish()
 
 

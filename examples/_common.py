@@ -1,36 +1,56 @@
 """What the examples share: the options, the table of checks, the clock and the figure."""
 
 import argparse
-import importlib.util
 import time
 
 import numpy as np
+
+from mplinalg.bench.output import check_output, replacing
 
 # Okabe and Ito's colours, which readers with any kind of colour vision can tell apart.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 
 
 def options(doc, argv, *, n, least, most, meaning, output, flags=None):
-    """Parse --n, --output, --no-plot and the `flags` (name: help) of an example.
+    """Parse --n, --output, --force, --no-plot and the `flags` (name: help) of an example.
 
-    What is missing for the picture is said before anything is computed.
+    What is in the way of the picture is said before anything is computed. Of the files that exist,
+    only the `output` of an earlier run is replaced without --force.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--n", type=int, default=n, help=f"{meaning} (default {n})")
     parser.add_argument("--output", default=output, help=f"picture, PNG (default {output})")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--no-plot", action="store_true", help="draw nothing")
     for name, text in (flags or {}).items():
         parser.add_argument(name, action="store_true", help=text)
     args = parser.parse_args(argv)
     if not least <= args.n <= most:
         parser.error(f"--n must be from {least} to {most}, got {args.n}")
-    if not args.no_plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("the picture needs matplotlib: pip install matplotlib, or give --no-plot")
+    args.force = args.force or args.output == output
+    if not args.no_plot:
+        _check_picture(parser, args)
     return args
 
 
+def _check_picture(parser, args):
+    """Exit with 2 unless a picture can be drawn, and written where it is to go."""
+    try:
+        check_output(args.output, args.force)
+        import matplotlib.figure  # noqa: F401
+    except ValueError as error:
+        parser.error(str(error))
+    except ImportError as error:
+        reason = "pip install matplotlib, or give --no-plot"
+        parser.error(f"the picture needs matplotlib: {reason} ({error})")
+
+
 def timed(function, repeat=3):
-    """The result of `function()` and the seconds of the fastest of `repeat` calls."""
+    """The result of `function()` and the seconds of the fastest of `repeat` calls.
+
+    A call before these, which loads and compiles, is not timed.
+    """
+    function()
     best = float("inf")
     for _ in range(repeat):
         start = time.perf_counter()
@@ -40,9 +60,13 @@ def timed(function, repeat=3):
 
 
 class Checks:
-    """A table: what was computed, what was expected, the error, and the error allowed."""
+    """A table: what was computed, what was expected, the error, and the error allowed.
 
-    def __init__(self):
+    `source` says where the expected comes from, which is not this library.
+    """
+
+    def __init__(self, source):
+        self.source = source
         self.rows = []
         self.failed = []
 
@@ -51,16 +75,18 @@ class Checks:
         passed = bool(error <= allowed)
         if not passed:
             self.failed.append(what)
-        self.rows.append(
+        row = (
             f"{what:<40}{_number(computed):>14}{_number(expected):>14}{error:>10.1e}"
             f"{allowed:>10.1e}{'' if seconds is None else f'{seconds:.4f}':>9}"
             f"{'' if passed else '  FAILED'}"
         )
+        self.rows.append(row.rstrip())
 
     def finish(self):
         """Print the table; the exit status, 0 if every row passed and 1 if not."""
         columns = f"{'computed':>14}{'expected':>14}{'error':>10}{'allowed':>10}{'seconds':>9}"
         print(f"\n{'':<40}{columns}", *self.rows, sep="\n")
+        print(f"Expected: {self.source}.")
         print(f"\nFAILED: {'; '.join(self.failed)}" if self.failed else "\nAll checks passed.")
         return 1 if self.failed else 0
 
@@ -81,12 +107,14 @@ def new_figure(mosaic, size=(8, 4), **keywords):
     return figure, figure.subplot_mosaic(mosaic, **keywords)
 
 
-def save(figure, path):
+def save(figure, args):
     """Write a PNG of 256 colours: a fraction of the bytes, and no difference to the eye."""
     from PIL import Image  # a dependency of matplotlib
 
     figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     coverage, none = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
-    picture.quantize(256, method=coverage, dither=none).save(path, format="PNG", optimize=True)
-    print(f"Drawn to {path}.")
+    picture = picture.quantize(256, method=coverage, dither=none)
+    with replacing(args.output, args.force) as file:
+        picture.save(file, format="PNG", optimize=True)
+    print(f"Drawn to {args.output}.")

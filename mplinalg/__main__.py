@@ -2,7 +2,11 @@
 
 import sys
 
-from .bench.cli import main
+try:
+    from .bench.cli import main
+except KeyboardInterrupt:
+    print("error: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ Ootomo and Yokota, Int. J. High Perform. Comput. Appl. 36 (2022) 475 (fp16x2).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,3 +182,14 @@ def working_format(dtype: DTypeLike) -> Format:
     'fp64'
     """
     return FP32 if np.dtype(dtype).char in "fF" else FP64
+
+
+def backward_bound(n: int, unit_roundoff: float) -> float:
+    """The normwise backward error that an answer of order n must not exceed: sqrt(n) u.
+
+    n counts as at least 4: a 1-by-1 complex division may err by more than u.
+
+    >>> backward_bound(100, FP64.unit_roundoff) == 10 * 2.0**-53
+    True
+    """
+    return math.sqrt(max(n, 4)) * unit_roundoff

@@ -27,7 +27,11 @@ class Status(enum.Enum):
 
     @property
     def is_success(self) -> bool:
-        """True when the answer meets its backward-error test and no warning was due."""
+        """True when x meets its test and the matrix is not singular to working precision.
+
+        A pinned precision that was left gives a warning all the same: compare
+        `SolveReport.precision` with what was asked.
+        """
         return self in (Status.CONVERGED, Status.DIRECT)
 
 
@@ -47,7 +51,25 @@ _SEVERITY = [Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STA
 
 
 class RungOutcome(NamedTuple):
-    """One step of the precision ladder: the format, the method, and what came of it."""
+    """One step of the precision ladder: the format, the method, and what came of it.
+
+    Attributes
+    ----------
+    format : str
+        Of the factors.
+    method : str
+        Factorization and refinement, as "LU + classical" or "Cholesky + GMRES"; "random right-hand
+        side" for the test that the matrix is regular; the driver where SciPy solved the problem.
+    outcome : str
+        Of a system: "converged"; "slow" (corrections shrink too slowly to go on), "stagnated",
+        "diverged"; "broke down" (the factors are of no use); "unproven" (the test is met, but for
+        all that the factors tell the matrix may be singular); "exact" (1-by-1).
+        Of least squares: "converged", "3 of 8 columns stagnated", "rank in doubt", and from SciPy's
+        driver "rank 5". Of `qr`: "direct" (Householder QR), "2 passes" (CholeskyQR), "orthogonality
+        1e-10 after 3 passes", "signs of R are not determined". Of both, of rungs that were not
+        used: "condition 1e+09 foreseen", "minor 7 not positive", "rcond 1e-09 is too small to
+        trust".
+    """
 
     format: str
     method: str
@@ -70,31 +92,38 @@ def _number(value: Any) -> str:
 class SolveReport:
     """How an answer was found and how good it is.
 
+    What was not tested or estimated is None: the errors and `rcond` for a bare tuple given to
+    `lu_solve` or `cho_solve` (the status is DIRECT, and `rungs` is empty) and for Householder QR;
+    the errors where SciPy's driver solved a least-squares problem; the componentwise error of
+    every least-squares problem and QR factorization.
+
     Attributes
     ----------
     status : Status
         The outcome; the worst one, for a batch.
     rungs : tuple of RungOutcome
-        The precision ladder as it was walked: (format, method, outcome) in order.
+        The precision ladder as it was walked: (format, method, outcome) in order. Empty where
+        nothing was factored.
     precision : str
         Format of the factors behind the answer.
     iterations, inner_iterations : int
         Refinement steps (corrections added to x), and GMRES iterations within them (the most
         that any right-hand side took).
-    backward_error, componentwise_error, forward_error_bound : float or ndarray
+    backward_error, componentwise_error, forward_error_bound : float or ndarray or None
         Per right-hand side: a float for a vector `b`, shape ``(nrhs,)`` for a matrix, with the
         batch dimensions in front. The normwise backward error is
         ``||b - A x|| / (||A|| ||x|| + ||b||)`` in the infinity norm; the componentwise one is
         ``max_i |b - A x|_i / (|A||x| + |b|)_i``; the bound is an estimate of
-        ``||x - x_true|| / ||x||``.
+        ``||x - x_true|| / ||x||``. `lstsq` and `qr` say what theirs are.
     rcond : float or None
         Estimated reciprocal condition number (None where it was not needed or asked for).
     growth : float or None
-        Growth factor ``max |U| / max |A|`` of the factorization.
+        Growth factor ``max |U| / max |A|`` of the factorization (None where it was not computed).
     overflows, underflows : int
         Entries that overflowed, or became zero or subnormal, on conversion to the format.
     seconds : mapping of str to float
-        Wall-clock seconds: ``convert factor solve residual total``.
+        Wall-clock seconds, of ``convert factor solve residual total`` those that were taken. In the
+        first call of its kind the compilation of its kernels is among them.
     workspace_bytes : int
         Most memory in bytes held at once beyond the inputs and the answer.
     members : tuple of SolveReport

@@ -19,7 +19,8 @@ import mplinalg
 from mplinalg.bench.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "guide").glob("*.md"))]
 EXTRAS = ["cupy", "dask", "distributed", "matplotlib", "mpi4py", "sklearn", "torch", "tqdm"]
 PUBLIC = [name for name in mplinalg.__all__ if callable(getattr(mplinalg, name))]
 FUNCTIONS = [name for name in PUBLIC if inspect.isroutine(getattr(mplinalg, name))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def load(name: str) -> Suite | Survey:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or the file is not Python.
     """
     if name.endswith(".py"):
         path = Path(name)
@@ -51,7 +52,20 @@ def load(name: str) -> Suite | Survey:
 
 def _is_suite(path: Path) -> bool:
     """A file of Python that defines SUITE; others of its folder are not imported to find out."""
-    return any(line.startswith("SUITE = ") for line in path.read_text().splitlines())
+    try:
+        lines = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError) as error:  # not UTF-8 either
+        raise ValueError(f"{path}: not a file of Python: {error}") from None
+    return any(_assigns(line, "SUITE") for line in lines)
+
+
+def _assigns(line: ast.stmt, name: str) -> bool:
+    targets: list[ast.expr] = []
+    if isinstance(line, ast.Assign):
+        targets = line.targets
+    elif isinstance(line, ast.AnnAssign) and line.value is not None:
+        targets = [line.target]
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def _imported(path: Path) -> ModuleType:

@@ -35,7 +35,7 @@ def solve_error(a: Array, b: Array) -> Callable[[Array], float]:
 
     `mplinalg.testing.backward_error`, the largest of four columns spread over b. Every other column
     has its residual computed in plain double precision, and counts as far as it is above the
-    rounding of that, n 2^-53.
+    rounding of that, n 2^-53. NaN for an x of another shape, or with a NaN or an infinity.
     """
     columns = b[:, None] if b.ndim == 1 else b
     n, nrhs = columns.shape
@@ -43,12 +43,13 @@ def solve_error(a: Array, b: Array) -> Callable[[Array], float]:
 
     def error(x: Array) -> float:
         found = np.asarray(x)
-        if found.shape != b.shape:
+        if found.shape != b.shape or not np.isfinite(found).all():
             return math.nan
         y = found[:, None] if found.ndim == 1 else found
         worst = float(np.max(backward_error(a, y[:, trusted], columns[:, trusted])))
         if nrhs > len(trusted):
-            worst = max(worst, _plain_backward_error(a, y, columns) - n * 2.0**-53)
+            plain = _plain_backward_error(a, y, columns) - n * 2.0**-53
+            worst = float(np.maximum(worst, plain))  # unlike max, lets NaN through
         return worst
 
     return error
@@ -56,21 +57,24 @@ def solve_error(a: Array, b: Array) -> Callable[[Array], float]:
 
 def _plain_backward_error(a: Array, x: Array, b: Array) -> float:
     wide = np.result_type(a.dtype, np.float64)
-    residual = np.abs(b - a.astype(wide, copy=False) @ x.astype(wide, copy=False)).max(axis=0)
     norm = float(np.abs(a).sum(axis=1, dtype=np.float64).max())
-    size = norm * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
-    return float(np.max(residual / size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        residual = np.abs(b - a.astype(wide, copy=False) @ x.astype(wide, copy=False)).max(axis=0)
+        size = norm * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
+        ratio = np.divide(residual, size, out=np.zeros_like(residual), where=residual != 0)
+    return float(np.max(ratio))
 
 
 def qr_error(a: Array) -> Callable[[tuple[Array, Array]], float]:
     """The larger one of LAPACK's two ratios of a given (Q, R), times u.
 
-    ||A - Q R|| / (n ||A||) and ||I - Q^H Q|| / m in the inf-norm; NaN if R is not triangular.
+    ||A - Q R|| / (n ||A||) and ||I - Q^H Q|| / m in the inf-norm; NaN if R is not triangular, or
+    if Q or R has a NaN or an infinity.
     """
 
     def error(factors: tuple[Array, Array]) -> float:
         q, r = factors
-        if np.tril(r, -1).any():
+        if not (np.isfinite(q).all() and np.isfinite(r).all()) or np.tril(r, -1).any():
             return math.nan
         rebuilt, departure = factorization_error(a, q, r), orthogonality_error(q)
         return float(np.maximum(rebuilt, departure / a.shape[0]))

@@ -1,8 +1,8 @@
 """The command ``mplinalg``.
 
-Exit status: 0 solved to working precision, 1 solved with a warning (or a demonstration or a
-benchmark found a wrong answer), 2 bad input or usage, 3 numerically impossible, 130 interrupted,
-141 output closed.
+Exit status: 0 solved to working precision; 1 solved with a warning: the answer may be poor, or the
+precision asked for was not enough (or a demonstration or a benchmark found a wrong answer); 2 bad
+input or usage; 3 numerically impossible; 130 interrupted; 141 output closed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOLVED, WARNED, BAD_INPUT, IMPOSSIBLE, INTERRUPTED, CLOSED = 0, 1, 2, 3, 130, 14
 _EPILOG = """\
 exit status:
   0  solved to working precision
-  1  solved with a warning: ill conditioned, or refinement stagnated
+  1  solved with a warning: the answer may be poor, or the precision asked for was not enough
   2  bad input or usage
   3  numerically impossible: singular, or not positive definite as asserted
 
@@ -38,14 +38,14 @@ Results appear complete or not at all; an existing file is kept unless --force.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments `argv` and return its exit status."""
+    _open_streams()
     try:
         args = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has spoken: 0 after --help, 2 after a wrong option
-        return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    try:
         status: int = args.command(args)
         sys.stdout.flush()
         return status
+    except SystemExit as stop:  # argparse has spoken: 0 after --help, 2 after a wrong option
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -58,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("not enough memory", BAD_INPUT)
     except (ValueError, TypeError, OSError) as error:
         return _fail(error, BAD_INPUT)
+
+
+def _open_streams() -> None:
+    """Streams that were closed before Python started (``>&-``) lead nowhere, and are no error."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _solve(args: argparse.Namespace) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from mplinalg.bench.records import Record
+from mplinalg.bench.row import OK
 from mplinalg.bench.suite import Parameters, Suite, Survey
+from mplinalg.bench.timing import DEFAULT_ROUNDS
 
 __all__ = ["add_arguments", "bench"]
 
@@ -52,8 +55,9 @@ def add_arguments(commands: Any) -> None:
         "--threads", metavar="N", default="all", help="1, N or all (default %(default)s)"
     )
     parser.add_argument(
-        "--pairs", metavar="N", type=int, default=7, help="rounds of timing (default %(default)s)"
-    )
+        "--pairs", metavar="N", type=int, default=DEFAULT_ROUNDS,
+        help="rounds of timing (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the data (default %(default)s)")
     parser.add_argument(
         "--budget", metavar="SECONDS", type=float, help="begin no row after this time"
@@ -67,9 +71,7 @@ def add_arguments(commands: Any) -> None:
 
 def bench(args: argparse.Namespace) -> int:
     """Run the command with parsed arguments; return its exit status."""
-    from mplinalg.bench import plot
     from mplinalg.bench.catalogue import load
-    from mplinalg.bench.output import check_output
     from mplinalg.bench.runner import Options, run
 
     if args.list:
@@ -78,9 +80,7 @@ def bench(args: argparse.Namespace) -> int:
     if args.suite is None:
         raise ValueError("bench: name a suite; --list lists them")
     suite = load(args.suite)
-    if args.plot is not None:
-        plot.check_available(suite)
-        check_output(args.plot, args.force)
+    _check_files(suite, args)
     options = Options(
         sizes=args.sizes, peers=args.peers, threads=args.threads, pairs=args.pairs,
         device=args.device, json=args.json, budget=args.budget, seed=args.seed,
@@ -97,6 +97,26 @@ def bench(args: argparse.Namespace) -> int:
         print("error: interrupted", file=sys.stderr)
         return _INTERRUPTED
     return _BAD_ANSWER if result.failed else _OK
+
+
+def _check_files(suite: Suite | Survey, args: argparse.Namespace) -> None:
+    """Refuse what would spoil a file of records, and a figure that cannot be drawn."""
+    from mplinalg.bench import plot
+    from mplinalg.bench.output import check_output
+
+    if args.json is not None and 1 <= args.pairs < DEFAULT_ROUNDS:
+        raise ValueError(
+            f"--json: records hold at least {DEFAULT_ROUNDS} rounds, --pairs asks for {args.pairs}"
+        )
+    if args.plot is None:
+        return
+    target = os.path.realpath(args.plot)
+    if not target.lower().endswith(".png"):
+        raise ValueError(f"--plot {args.plot}: figures are PNG files, give a name in .png")
+    if args.json and os.path.realpath(args.json) == target:
+        raise ValueError(f"--plot {args.plot}: this is the file of --json")
+    plot.check_available(suite)
+    check_output(args.plot, args.force)
 
 
 def _listed() -> str:
@@ -117,8 +137,11 @@ def _table(suite: Suite | Survey, records: Sequence[Record]) -> str:
 
     parts = [table.heading(records)]
     if isinstance(suite, Survey):
-        found = suite.tables(records)
-        return "\n\n".join([*parts, *(f"{t}\n{table.aligned(h, rows)}" for t, h, rows in found)])
+        good = [r for r in records if r["status"] == OK]
+        found = suite.tables(good) if good else []
+        parts += [f"{title}\n{table.aligned(heads, rows)}" for title, heads, rows in found]
+        parts += ["\n".join(_failure(r) for r in records if r["status"] != OK)]
+        return "\n\n".join(part for part in parts if part)
     parts.append(table.timed_table(records))
     rounds = table.counted(records[0]["pairs"], "round")
     parts.append(
@@ -146,12 +169,18 @@ def _draw(suite: Suite | Survey, records: Sequence[Record], args: argparse.Names
 
 
 def _not_reached(rows: Sequence[Parameters]) -> str:
-    described = [" ".join(f"{key}={value}" for key, value in row.items()) for row in rows]
     from mplinalg.bench.table import counted
 
-    return "\n".join(
-        [f"not reached: {counted(len(rows), 'row')}", *(f"  {row}" for row in described)]
-    )
+    head = f"not reached: {counted(len(rows), 'row')}"
+    return "\n".join([head, *(f"  {_described(row)}" for row in rows)])
+
+
+def _failure(record: Record) -> str:
+    return f"{_described(record['parameters'])}: {record['status'].upper()}: {record['message']}"
+
+
+def _described(row: Parameters) -> str:
+    return " ".join(f"{key}={value}" for key, value in row.items())
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -165,8 +194,8 @@ def _command(args: argparse.Namespace) -> str:
     """The command that repeats a run: what decides what is measured, and where it goes not."""
     words = ["mplinalg", "bench", args.suite]
     for name, default in (
-        ("sizes", None), ("peers", None), ("threads", None), ("pairs", 7), ("seed", 0),
-        ("budget", None), ("device", "cpu"),
+        ("sizes", None), ("peers", None), ("threads", None), ("pairs", DEFAULT_ROUNDS),
+        ("seed", 0), ("budget", None), ("device", "cpu"),
     ):  # fmt: skip
         value = getattr(args, name)
         if value != default:

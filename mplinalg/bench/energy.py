@@ -1,8 +1,8 @@
 """Joules, where the machine tells: Linux' powercap counters, or NVML's for a GPU.
 
 What is counted is all that the package or the GPU did meanwhile, other programs and idling
-included. Where a counter cannot be read (on many systems only root may) the answer is None, never
-0.
+included. Where a counter cannot be read (on many systems only root may), or did not move because
+too little time went by since its last update, the answer is None, never 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Powercap:
         used = 0
         for old, new, (_, wraps) in zip(before, now, self._zones, strict=True):
             used += new - old if new >= old else new - old + wraps
-        return used * 1e-6
+        return used * 1e-6 if used > 0 else None
 
 
 class Nvml:
@@ -96,9 +96,11 @@ class Nvml:
             return None
 
     def since(self, before: int | None) -> float | None:
-        """Joules since `before`."""
+        """Joules since `before`, which `read` gave."""
         now = self.read()
-        return None if before is None or now is None else (now - before) * 1e-3
+        if before is None or now is None or now <= before:
+            return None
+        return (now - before) * 1e-3
 
 
 def _text(path: Path) -> str | None:

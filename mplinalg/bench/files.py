@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mplinalg.bench import matrix_market
+from mplinalg.bench import comma_separated, matrix_market
 from mplinalg.bench.output import check_output, replacing
 
 __all__ = ["check_target", "read_array", "write_array"]
@@ -65,7 +65,7 @@ def read_array(path: str | os.PathLike[str]) -> Array:
         elif suffix == ".mtx":
             x = matrix_market.read(file)
         else:
-            x = _read_csv(file)
+            x = comma_separated.read(file)
         return _numbers(x)
     except _Problem as problem:
         raise ValueError(f"{name}: {problem}") from None
@@ -120,7 +120,7 @@ def write_array(path: str | os.PathLike[str], x: ArrayLike, force: bool = False)
         elif suffix == ".mtx":
             matrix_market.write(file, _as_text_matrix(array))
         else:
-            _write_csv(file, _as_text_matrix(array))
+            comma_separated.write(file, _as_text_matrix(array))
 
 
 def _split_key(name: str) -> tuple[str, str | None]:
@@ -189,45 +189,6 @@ def _read_npz(file: str, key: str | None) -> Array:
         member = archive.getinfo(key + ".npy")
         with archive.open(member) as stream:
             return _read_npy(stream, member.file_size)
-
-
-def _read_csv(file: str) -> Array:
-    rows: list[Array] = []
-    with open(file, encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            text = line.partition("#")[0].strip()
-            if not text:
-                continue
-            rows.append(_parse_row(text.split(","), number))
-            if len(rows[-1]) != len(rows[0]):
-                raise _Problem(
-                    f"ragged: line {number} has {len(rows[-1])} numbers, "
-                    f"the first row has {len(rows[0])}"
-                )
-    if not rows:
-        raise _Problem("holds no numbers")
-    return np.array(rows)
-
-
-def _parse_row(fields: list[str], line: int) -> Array:
-    """Real numbers, or complex ones such as 1+2j, with spaces allowed around the sign."""
-    try:
-        return np.array([float(field) for field in fields])
-    except ValueError:
-        values = []
-    for field in fields:
-        text = "".join(field.split())
-        try:
-            values.append(complex(text[:-1] + "j" if text.endswith("i") else text))
-        except ValueError:
-            raise _Problem(f"line {line}: {field.strip()!r} is not a number") from None
-    return np.array(values)
-
-
-def _write_csv(file: BinaryIO, x: Array) -> None:
-    for row in x:
-        fields = [repr(value).strip("()") for value in row.tolist()]
-        file.write((",".join(fields) + "\n").encode())
 
 
 def _as_text_matrix(x: Array) -> Array:

@@ -49,8 +49,12 @@ def commit() -> dict[str, Any] | None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory, system, and versions of what takes part."""
+    """Processor, memory, system, versions of what takes part, and rates of the ladder's model.
+
+    The ladder chooses by rates that were measured on this machine, or else by assumed ones.
+    """
     found = environment(measure=False)
+    rates = found["rates"]
     flags = _cpu_flags()
     return {
         "processor": found["processor"],
@@ -58,6 +62,11 @@ def machine() -> dict[str, Any]:
         "vector_flags": [name for name in _VECTORS if name in flags],
         "memory_bytes": _memory(),
         "platform": found["platform"],
+        "cost_model": {
+            "rates": "measured" if rates["measured"] else "assumed",
+            "gemm_gflops": {name: r / 1e9 for name, r in rates["gemm_flops_per_second"].items()},
+            "copy_gbytes_per_second": rates["copy_bytes_per_second"] / 1e9,
+        },
         "versions": {
             "python": found["python"],
             "mplinalg": found["mplinalg"],

@@ -39,7 +39,8 @@ def read(file: str) -> Array:
     Raises
     ------
     ValueError
-        If the file breaks the format, is truncated, or is sparse and too large to be made dense.
+        If the file breaks the format, is truncated, has a diagonal that its symmetry rules out, or
+        is sparse and too large to be made dense.
     """
     size = os.path.getsize(file)
     with open(file, encoding="utf-8") as stream:
@@ -69,6 +70,7 @@ def read(file: str) -> Array:
     else:  # repeated entries add up
         i, j = _positions(table[:, 0], m, "row"), _positions(table[:, 1], n, "column")
         np.add.at(x, (i, j), 1.0 if field == "pattern" else values[:, 0])
+    _check_diagonal(x, symmetry)
     if symmetry != "general":
         mirrored = np.tril(x, -1).T + np.triu(x, 1).T
         sign = -1 if symmetry == "skew-symmetric" else 1
@@ -132,6 +134,15 @@ def _parse_numbers(stream: TextIO, entries: int, numbers: int) -> NDArray[np.flo
 def _content(lines: Iterator[str]) -> Iterator[str]:
     """Lines that are neither blank nor comments."""
     return (line for line in lines if line.strip() and not line.lstrip().startswith("%"))
+
+
+def _check_diagonal(x: Array, symmetry: str) -> None:
+    """The diagonal of a Hermitian matrix is real, that of a skew-symmetric one is 0."""
+    diagonal = np.diagonal(x)
+    wrong = {"hermitian": diagonal.imag, "skew-symmetric": diagonal}.get(symmetry, np.zeros(0))
+    for k in np.flatnonzero(wrong)[:1]:
+        wanted = "real" if symmetry == "hermitian" else "0"
+        raise ValueError(f"{symmetry}, yet entry ({k + 1}, {k + 1}) is {x[k, k]}, not {wanted}")
 
 
 def _array_positions(m: int, n: int, symmetry: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

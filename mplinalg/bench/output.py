@@ -132,4 +132,4 @@ def _sync_folder(folder: str) -> None:
 
 
 def _kept(name: str) -> str:
-    return f"{name}: exists already and is kept; use --force (force=True) to replace it"
+    return f"{name}: exists already and is kept; use --force to replace it"

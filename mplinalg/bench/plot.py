@@ -6,7 +6,6 @@ panels, where they hide nothing.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 from collections.abc import Sequence
@@ -32,12 +31,19 @@ def check_available(suite: Suite | Survey) -> None:
     Raises
     ------
     ValueError
-        If matplotlib is missing, or the suite is a survey without a figure.
+        If matplotlib is missing or broken, or the suite is a survey without a figure.
     """
     if isinstance(suite, Survey) and suite.draw is None:
         raise ValueError(f"{suite.name} has no figure")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("figures need matplotlib: pip install 'mplinalg[bench]'")
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    except Exception as error:  # one that does not fit this NumPy raises all sorts of things
+        if isinstance(error, ModuleNotFoundError) and error.name == "matplotlib":
+            reason = "pip install 'mplinalg[bench]'"
+        else:
+            reason = f"it is installed and cannot be imported: {error}"
+        raise ValueError(f"figures need matplotlib: {reason}") from error
 
 
 def draw(

@@ -45,10 +45,12 @@ def check_appendable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        If the folder does not exist, `path` is no regular file or may not be written, or it holds
-        anything but records.
+        If `path` is empty, the folder does not exist, `path` is no regular file or may not be
+        written, or it holds anything but records.
     """
     name = os.fspath(path)
+    if not name:
+        raise ValueError("the name of the file for records is empty")
     folder = os.path.dirname(os.path.realpath(name))
     if not os.path.isdir(folder):
         raise ValueError(f"{name}: cannot be written, the folder {folder} does not exist")

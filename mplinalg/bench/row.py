@@ -1,4 +1,7 @@
-"""One row of a suite: the problem drawn, every method checked, then timed; the record of it."""
+"""One row of a suite: the problem drawn, every method checked, then timed; the record of it.
+
+Of a survey: what it found.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ import numpy as np
 
 from mplinalg.bench.ceilings import Ceilings
 from mplinalg.bench.records import Record
-from mplinalg.bench.suite import Problem, Suite
+from mplinalg.bench.suite import Problem, Suite, Survey
 from mplinalg.bench.timing import Meter, Samples, Statistics, interleave, ratios
 from mplinalg.report import SolveReport
 
-__all__ = ["FAILED", "NO_MEMORY", "OK", "WRONG", "timed_row"]
+__all__ = ["FAILED", "NO_MEMORY", "OK", "WRONG", "surveyed_row", "timed_row"]
 
 OK, WRONG, FAILED, NO_MEMORY = "ok", "wrong answer", "failed", "out of memory"
 
@@ -49,10 +52,17 @@ def timed_row(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return row | _timed(suite, problem, peers, ours, report, rounds, ceilings, meter)
-    except MemoryError:
-        return row | {"status": NO_MEMORY, "message": "does not fit in memory"}
     except Exception as error:
-        return row | {"status": FAILED, "message": _text(error)}
+        return row | _reason(error)
+
+
+def surveyed_row(survey: Survey, parameters: dict[str, Any], seed: int) -> Record:
+    """The findings of one row; without them if it raises or lacks memory, as `status` says."""
+    try:
+        findings = survey.measure(seed, **parameters)
+    except Exception as error:
+        return _reason(error)
+    return {"status": OK, "message": None, "findings": findings}
 
 
 def _timed(
@@ -87,10 +97,8 @@ def _judged(method: Callable[[], Any], problem: Problem) -> dict[str, Any]:
     """Status, message and error of what `method` answers."""
     try:
         error = problem.error(method())
-    except MemoryError:
-        return {"status": NO_MEMORY, "message": "does not fit in memory", "error": None}
     except Exception as problem_of_method:
-        return {"status": FAILED, "message": _text(problem_of_method), "error": None}
+        return _reason(problem_of_method) | {"error": None}
     if error <= problem.bound:  # NaN is not
         return {"status": OK, "message": None, "error": error}
     message = f"error {error:.2e} is above {problem.bound:.2e}"
@@ -132,6 +140,13 @@ def _summary(report: SolveReport) -> dict[str, Any]:
         "backward_error": float(np.max(error)) if known else None,
         "workspace_bytes": report.workspace_bytes,
     }
+
+
+def _reason(error: Exception) -> dict[str, Any]:
+    """Status and message of what raised `error`."""
+    if isinstance(error, MemoryError):
+        return {"status": NO_MEMORY, "message": "does not fit in memory"}
+    return {"status": FAILED, "message": _text(error)}
 
 
 def _text(message: object) -> str:

@@ -14,7 +14,7 @@ from mplinalg.bench import energy, machine, records, threads
 from mplinalg.bench.ceilings import Ceilings
 from mplinalg.bench.progress import progress
 from mplinalg.bench.records import Record
-from mplinalg.bench.row import OK, timed_row
+from mplinalg.bench.row import OK, surveyed_row, timed_row
 from mplinalg.bench.sizes import parse_sizes
 from mplinalg.bench.suite import Parameters, Suite, Survey
 from mplinalg.bench.timing import DEFAULT_ROUNDS, Meter
@@ -144,7 +144,7 @@ def _row(
 ) -> Record:  # fmt: skip
     if isinstance(suite, Suite):
         return timed_row(suite, peers, parameters, seed, rounds, ceilings, meter)
-    return {"status": OK, "message": None, "findings": suite.measure(seed, **parameters)}
+    return surveyed_row(suite, parameters, seed)
 
 
 def _frame(suite: Suite | Survey, options: Options, count: int) -> Record:

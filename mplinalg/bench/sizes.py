@@ -6,6 +6,8 @@ import re
 
 __all__ = ["parse_sizes"]
 
+LARGEST = 2**31 - 1
+"""The largest order that LAPACK's 32-bit integers hold."""
 _RANGE = re.compile(r"(\d+):(\d+)(?::([x+])(\d+(?:\.\d+)?))?")
 
 
@@ -22,7 +24,8 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If `text` does not follow the grammar, or a size is 0, or a range is empty or stands still.
+        If `text` does not follow the grammar, or a size is 0 or above 2^31 - 1, or a range is empty
+        or stands still.
 
     Examples
     --------
@@ -39,10 +42,10 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 
 def _item(item: str, text: str) -> list[int]:
     if item.isdecimal():
-        first = last = int(item)
+        first = last = _size(item)
         kind, step = "+", 1.0
     elif match := _RANGE.fullmatch(item):
-        first, last = int(match[1]), int(match[2])
+        first, last = _size(match[1]), _size(match[2])
         kind, step = match[3] or "x", float(match[4] or 2)
     else:
         raise ValueError(
@@ -51,14 +54,25 @@ def _item(item: str, text: str) -> list[int]:
         )
     if first < 1:
         raise ValueError(f"sizes {text!r}: sizes are at least 1, got {first}")
+    if max(first, last) > LARGEST:
+        raise ValueError(f"sizes {_short(text)!r}: sizes are at most {LARGEST}")
     if last < first:
         raise ValueError(f"sizes {text!r}: {item!r} is empty, {last} is less than {first}")
-    if step <= (1 if kind == "x" else 0) or (kind == "+" and step != int(step)):
+    if step <= (1 if kind == "x" else 0) or (kind == "+" and not step.is_integer()):
         raise ValueError(
             f"sizes {text!r}: {item!r} needs a factor above 1 (x2) or a whole step (+100)"
         )
     sizes, value = [], float(first)
-    while round(value) <= last:
+    while value < last + 1 and round(value) <= last:  # a factor may lead to infinity
         sizes.append(round(value))
         value = value * step if kind == "x" else value + step
     return sizes
+
+
+def _size(digits: str) -> int:
+    """The number; above `LARGEST` it is as good as any other one."""
+    return int(digits) if len(digits) <= 20 else LARGEST + 1
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -41,26 +41,26 @@ def pinned(threads: int, *, numpy_too: bool) -> Iterator[None]:
 
     The wheels of NumPy and SciPy carry a BLAS each, whose waiting threads spin and disturb the
     other's. mplinalg computes with SciPy's; unless `numpy_too`, NumPy's own gets one thread.
+    SciPy and Numba are loaded first. A pool that any other library brings along while the block
+    runs is not limited.
     """
+    import numba
     import scipy.linalg  # noqa: F401  (so that its BLAS is among the pools)
     import threadpoolctl
 
+    numba_before = numba.get_num_threads()  # starts its pool, which may load OpenMP
     libraries = threadpoolctl.ThreadpoolController().lib_controllers
     before = [(library, library.num_threads) for library in libraries]
-    numba = sys.modules.get("numba")
-    numba_before = numba.get_num_threads() if numba else None
     try:
         for library in libraries:
             is_numpys = "numpy.libs" in str(library.filepath)
             library.set_num_threads(threads if numpy_too or not is_numpys else 1)
-        if numba:
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         yield
     finally:
         for library, count in before:
             library.set_num_threads(count)
-        if numba:
-            numba.set_num_threads(numba_before)
+        numba.set_num_threads(numba_before)
 
 
 def pools() -> list[dict[str, Any]]:

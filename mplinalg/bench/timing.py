@@ -21,6 +21,8 @@ __all__ = ["DEFAULT_ROUNDS", "Samples", "Statistics", "interleave", "ratios"]
 DEFAULT_ROUNDS = 7
 MIN_SAMPLE = 5e-3
 """Seconds that a sample lasts at least: far above what reading the clock costs and resolves."""
+METERED_SAMPLE = 0.2
+"""The same where energy is read: its counters are updated every tens of milliseconds."""
 _MOST_GROWTH = 100
 
 
@@ -59,7 +61,8 @@ class Samples:
     calls : int
         Calls within one sample.
     joules : float or None
-        Of one call, on average over all rounds; None if any sample of it could not be read.
+        Of one call, on average over all rounds; None if any sample of it could not be read, or
+        the counter did not move.
     """
 
     seconds: tuple[float, ...]
@@ -93,7 +96,7 @@ def interleave(
         Seconds. A method that takes less is called several times in a sample; how often is
         decided before the first round.
     meter : Meter, optional
-        Reads energy, outside the clock.
+        Reads energy, outside the clock. With one that can be read, samples last at least 0.2 s.
     clock : callable
         Seconds.
 
@@ -103,6 +106,8 @@ def interleave(
     """
     if rounds < 1:
         raise ValueError(f"expected at least one round, got {rounds}")
+    if meter is not None and meter.read() is not None:
+        min_sample = max(min_sample, METERED_SAMPLE)
     calls = {name: _calls(method, min_sample, clock) for name, method in methods.items()}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     joules: dict[str, list[float | None]] = {name: [] for name in methods}
@@ -147,5 +152,5 @@ def _calls(method: Callable[[], object], least: float, clock: Callable[[], float
 
 
 def _mean(joules: list[float | None], calls: int) -> float | None:
-    known = [j for j in joules if j is not None]
+    known = [j for j in joules if j is not None and j > 0]
     return sum(known) / (len(known) * calls) if len(known) == len(joules) else None

@@ -2,8 +2,9 @@
 
 What is counted is traffic between memory and a cache that holds some blocks but no matrix. A
 matrix that is read or written once counts once; a blocked factorization reads and writes what is
-left of the matrix for every block of `BLOCK` columns. Vectors are left out. Of n = 1000 and below
-all of it may stay in cache, and the rate from the model may then exceed that of the copy.
+left of the matrix for every block of `BLOCK` columns. Columns of B, X and of residuals count once
+for each time that a step reads or writes them; the basis of GMRES is left out. Of n = 1000 and
+below all of it may stay in cache, and the rate from the model may then exceed that of the copy.
 """
 
 from __future__ import annotations
@@ -27,12 +28,21 @@ def solve(
     A copy of A is written in the factors' format, factored, and used once for the first x, once
     for each correction, and once for each inner iteration of GMRES. Each of those also reads A
     for a residual or a product. `is_symmetric`: the factorization touches half as much.
+
+    Of n nrhs numbers in the format of A and B, the first x moves 5 (reads B, writes X; reads B and
+    X, writes R), a correction D 8 (reads R, writes D; reads D and X, writes X; then the residual's
+    3), and an inner iteration 4 (reads V, writes A V; reads that, writes what the factors make of
+    it).
     """
     wide, narrow = _bytes(dtype, "fp64"), _bytes(dtype, report.precision)
     factor = (1 / 3 if is_symmetric else 2 / 3) * narrow * n**3 / BLOCK + narrow * n**2
     passes = 1 + report.iterations + report.inner_iterations
+    columns = 5 + 8 * report.iterations + 4 * report.inner_iterations
     return (
-        _convert(n, n, wide, narrow) + factor + passes * _block_rows(nrhs) * (wide + narrow) * n**2
+        _convert(n, n, wide, narrow)
+        + factor
+        + passes * _block_rows(nrhs) * (wide + narrow) * n**2
+        + columns * wide * n * nrhs
     )
 
 
@@ -42,6 +52,11 @@ def least_squares(m: int, n: int, nrhs: int, dtype: DTypeLike, report: SolveRepo
     R from a Gram matrix (method "gram": A is read once) or from Householder QR ("qr"). A step
     reads A twice, for b - A x and A^H r, and the triangle R twice. None for a driver of LAPACK's,
     which this does not model.
+
+    Of nrhs columns of m and n numbers in the format of A and B, the first x moves 3 and 4 (reads B,
+    writes A^H B; reads that, writes X; reads B and X, writes R), a correction D 3 and 7 (reads R,
+    writes A^H R; reads that, writes D; reads D and X, writes X; reads B and X, writes R), and an
+    inner iteration 2 and 6 (R^-1, A, A^H, R^-H, each reads one and writes one).
     """
     wide, narrow = _bytes(dtype, "fp64"), _bytes(dtype, report.precision)
     method = _method(report)
@@ -53,7 +68,9 @@ def least_squares(m: int, n: int, nrhs: int, dtype: DTypeLike, report: SolveRepo
         return None
     passes = 1 + report.iterations + report.inner_iterations
     step = _block_rows(nrhs) * (2 * wide * m * n + narrow * n**2)
-    return _convert(m, n, wide, narrow) + factor + passes * step
+    steps, inner = report.iterations, report.inner_iterations
+    columns = (3 + 3 * steps + 2 * inner) * m + (4 + 7 * steps + 6 * inner) * n
+    return _convert(m, n, wide, narrow) + factor + passes * step + columns * wide * nrhs
 
 
 def qr_economic(m: int, n: int, dtype: DTypeLike, report: SolveReport) -> float:

@@ -21,8 +21,8 @@ __all__ = ["Cholesky", "cho_factor", "cho_solve"]
 class Cholesky(Factored):
     """The Cholesky factor of a matrix, and the matrix, by reference. Made by `cho_factor`.
 
-    Solves to working precision by refinement. Unpacks as SciPy's ``(c, lower)``, which is computed
-    in working precision when it is asked for.
+    Solves to working precision. Unpacks as SciPy's ``(c, lower)``, which is in working precision,
+    and computed where the factor is not.
 
     Attributes
     ----------
@@ -35,6 +35,14 @@ class Cholesky(Factored):
         Format of the factor.
     report : SolveReport
         How the factor came about and how well it solves a probe system.
+
+    Notes
+    -----
+    From order 1024 on the factor of double-precision data is kept in single precision, and every
+    solve is refined; below, and of single-precision data, it is kept in working precision, and
+    every solve is checked. So `cho_factor` decides unless a precision is pinned. Of a factor of the
+    second kind `report`, `rcond()`, and solves with `refine`, `tol` or `full_output` may factor
+    the matrix again, once.
     """
 
     def __init__(self, a: Any, lower: bool, precision: Format | None, check_finite: bool) -> None:
@@ -94,7 +102,7 @@ def cho_factor(
     *,
     precision: str | Format = "auto",
 ) -> Cholesky:
-    """Factor a positive definite ``a = U^H U`` (or ``L L^H``) in a low precision.
+    """Factor a positive definite ``a = U^H U`` (or ``L L^H``) once, for `cho_solve`.
 
     Parameters
     ----------
@@ -130,11 +138,12 @@ def cho_factor(
 
     Notes
     -----
-    1/3 n^3 flops in the low precision; workspace n^2 numbers of it.
+    1/3 n^3 flops in the format of the factor; workspace n^2 numbers of it.
 
     References
     ----------
-    .. [1] Higham and Pranesh, SIAM J. Sci. Comput. 43 (2021) A258.
+    .. [1] Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapter 10.
+    .. [2] Higham and Pranesh, SIAM J. Sci. Comput. 43 (2021) A258.
 
     Examples
     --------
@@ -171,17 +180,18 @@ def cho_solve(
     Parameters
     ----------
     c_and_lower : Cholesky, or (c, lower)
-        A plain tuple, as SciPy's `cho_factor` gives, is solved without refinement.
+        A plain tuple, as SciPy's `cho_factor` gives, is solved without refinement or test.
     b : array_like, shape (n,) or (..., n, nrhs)
     overwrite_b : bool
         Accepted as in SciPy; `b` is left as it is.
     check_finite : bool
         Raise ValueError if `b` holds NaN or infinity.
     refine : {"auto", "classical", "gmres", None}
+        How x is refined; None: one solve with the factor, and x is as good as its format.
     tol : float, optional
         Normwise backward error at which to stop; see `solve`.
     full_output : bool
-        Also return a `SolveReport`.
+        Also return a `SolveReport`; of a plain tuple it holds no errors.
 
     Returns
     -------
@@ -200,6 +210,17 @@ def cho_solve(
     -----
     LinAlgWarning
         As `solve`.
+
+    Notes
+    -----
+    About 4 n^2 flops a right-hand side, half of them with the factor and half for the residual by
+    which x is checked; as many for each step where x is refined. That the matrix is still the same
+    is told by x, or by one product with a vector.
+
+    References
+    ----------
+    .. [1] Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapters 10 and
+       12.
 
     Examples
     --------

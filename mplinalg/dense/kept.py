@@ -10,8 +10,9 @@ import numpy as np
 from ..errors import LinAlgError
 from ..ops import ops_for
 from ..ops.protocol import Array, Checked
+from ..precision import backward_bound, working_format
 from . import messages
-from .direct import backward_bound, is_suspicious, judge_cholesky, judge_lu
+from .direct import is_suspicious, judge_cholesky, judge_lu
 
 LOW_PRECISION_FROM = 1024
 """Order from which factors in single precision are kept: each solve with them costs refinement."""
@@ -34,13 +35,12 @@ class Kept:
     still the same.
     """
 
-    __slots__ = ("_a", "_lower", "_norm1", "_seen")
+    __slots__ = ("_a", "_lower", "_seen")
 
     def __init__(self, a: Array, seen: Checked, lower: bool | None) -> None:
         self._a = a
         self._seen = seen
         self._lower = lower
-        self._norm1: float | None = None
 
     def solve(self, b: Array, trans: str = "N") -> Array | None:
         """x of op(A) x = b, (n, nrhs); None if its backward error is not within sqrt(n) u.
@@ -79,18 +79,13 @@ class Kept:
 
     @property
     def _bound(self) -> float:
-        return backward_bound(len(self._a), float(np.finfo(self._a.dtype).eps))
+        return backward_bound(len(self._a), working_format(self._a.dtype).unit_roundoff)
 
     def _apply(self, b: Array, trans: str) -> tuple[Array, float]:
         ops, a = ops_for(self._a), self._a
         if self._lower is not None:
             return ops.potrs_checked(a, self._seen, b, lower=self._lower)
-        norm = self._seen.norm
-        if trans == "T":
-            if self._norm1 is None:
-                self._norm1 = ops.lange("1", a)
-            norm = self._norm1
-        return ops.getrs_checked(a, self._seen, norm, b, trans=trans)
+        return ops.getrs_checked(a, self._seen, b, trans=trans)
 
 
 def keep(a: Array, lower: bool | None, check_finite: bool) -> Kept | None:
@@ -116,7 +111,7 @@ def keep(a: Array, lower: bool | None, check_finite: bool) -> Kept | None:
             raise LinAlgError(messages.singular(seen.info, n))
         raise LinAlgError(messages.not_definite(seen.info))
     eps = float(np.finfo(dtype).eps)
-    if not seen.omega <= backward_bound(n, eps):
+    if not seen.omega <= backward_bound(n, eps / 2):
         return None
     if is_suspicious(seen.kappa, n, eps):
         found = judge_lu(a, seen) if lower is None else judge_cholesky(a, seen, lower)

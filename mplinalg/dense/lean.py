@@ -13,8 +13,9 @@ import numpy as np
 
 from ..ops import ops_for
 from ..ops.protocol import Array, Ops
+from ..precision import backward_bound
 from . import structure as s
-from .direct import backward_bound, is_suspicious, judge_cholesky, judge_lu
+from .direct import is_suspicious, judge_cholesky, judge_lu
 from .refined import pays_low_precision
 
 _EPS = {np.dtype(c): float(np.finfo(c).eps) for c in "fdFD"}
@@ -93,7 +94,7 @@ def _direct(
 ) -> Array | None:
     seen = ops.posv(a, b, lower=lower, whole=check_finite) if definite else ops.gesv(a, b)
     n = len(a)
-    if seen.info or not seen.omega <= backward_bound(n, eps):
+    if seen.info or not seen.omega <= backward_bound(n, eps / 2):
         return None
     if is_suspicious(seen.kappa, n, eps):
         found = judge_cholesky(a, seen, lower) if definite else judge_lu(a, seen)

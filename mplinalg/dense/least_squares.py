@@ -184,8 +184,7 @@ def _refined(
             return None, found.rungs, False
         return _by_svd_of_r(ops, found, b1, b_exponents, exponent, options), found.rungs, False
     x = scaled_columns(np, state.x, b_exponents - exponent)
-    size = (state.r.real**2 + state.r.imag**2 if a.dtype.kind == "c" else state.r**2).sum(axis=0)
-    squares = scaled_columns(np, size[None], 2 * b_exponents)[0]
+    squares = _squares(state.r, b_exponents)
     kappa = 1 / factored.triangle.rcond
     x_size = np.linalg.norm(state.x, axis=0) * factored.triangle.largest
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -250,12 +249,18 @@ def _by_svd_of_r(
     answer = by_scipy(found.last.triangle.r, c[:n], options, found.rungs)
     if m > n and answer.rank == n:
         # ||b - A x||^2 = ||c_1 - R x||^2 + ||c_2||^2, and R x = c_1
-        squares = np.linalg.norm(c[n:], axis=0) ** 2
-        answer.squares = scaled_columns(np, squares[None], 2 * b_exponents)[0]
+        answer.squares = _squares(c[n:], b_exponents)
     answer.x = scaled_columns(np, answer.x, b_exponents - exponent)
     if isinstance(answer.s, np.ndarray):
         answer.s = scaled_columns(np, answer.s[None], np.full(n, exponent))[0]
     return answer
+
+
+def _squares(r: Array, exponents: Array) -> Array:
+    """The sums of squares of the columns of r 2^exponents; they may overflow."""
+    size = (r.real**2 + r.imag**2 if r.dtype.kind == "c" else r**2).sum(axis=0)
+    with np.errstate(over="ignore", under="ignore"):
+        return scaled_columns(np, size[None], 2 * exponents)[0]
 
 
 def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]) -> Answer:

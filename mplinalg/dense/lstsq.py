@@ -154,6 +154,8 @@ def lstsq(
         If the SVD does not converge, or ``fallback=False`` and what was pinned did not deliver.
     ValueError
         For shapes that do not fit, unknown options, NaN or infinity.
+    TypeError
+        If `a` or `b` does not hold numbers.
 
     Warns
     -----
@@ -166,7 +168,7 @@ def lstsq(
     into R alone. Where m >= 1.5 n, that is first sought from a Gram matrix and its Cholesky factor,
     of large A in fp32 and then in working precision, if a look at a quarter of the columns lets
     one hope that the condition number is small enough; else, and last, by Householder QR. x is
-    refined with R as `mplinalg.refine.least_squares` describes, until the error is what relative
+    refined with R (:doc:`/algorithms/refinement` says how), until the error is what relative
     changes of A and b by the unit roundoff would cause, as for the solution of a backward stable
     method, and no longer halves; x from Householder QR in working precision is only tested. The
     rank is n beyond doubt where the estimated reciprocal condition number of R is 10 times `cond`

@@ -1,4 +1,4 @@
-"""lu_factor and lu_solve: factor once in a low precision, solve often to working precision."""
+"""lu_factor and lu_solve: factor once, solve often to working precision."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TRANS = {0: "N", 1: "T", 2: "C"}
 class LU(Factored):
     """The LU factors of a matrix, and the matrix, by reference. Made by `lu_factor`.
 
-    Solves to working precision by refinement. Unpacks as SciPy's ``(lu, piv)``, which is computed
-    in working precision when it is asked for: a bare tuple has no matrix to refine with.
+    Solves to working precision. Unpacks as SciPy's ``(lu, piv)``, which is in working precision,
+    and computed where the factors are not: a bare tuple has no matrix to refine with.
 
     Attributes
     ----------
@@ -36,6 +36,14 @@ class LU(Factored):
         Format of the factors.
     report : SolveReport
         How the factors came about and how well they solve a probe system.
+
+    Notes
+    -----
+    From order 1024 on the factors of double-precision data are kept in single precision, and every
+    solve is refined; below, and of single-precision data, they are kept in working precision, and
+    every solve is checked. So `lu_factor` decides unless a precision is pinned. Of factors of the
+    second kind `report`, `rcond()`, and solves with `refine`, `tol` or `full_output` may factor
+    the matrix again, once.
     """
 
     def __init__(self, a: Any, precision: Format | None, check_finite: bool) -> None:
@@ -113,20 +121,20 @@ def lu_factor(
     *,
     precision: str | Format = "auto",
 ) -> LU:
-    """Factor ``P a = L U`` in a low precision, for `lu_solve` to solve to working precision.
+    """Factor ``P a = L U`` once, for `lu_solve` to solve to working precision.
 
     Parameters
     ----------
     a : array_like, shape (..., n, n)
-        The matrix, or a batch. Kept by reference: refinement needs it. (A rectangular ``(m, n)``
-        matrix is accepted as in SciPy; the result then only unpacks.)
+        The matrix, or a batch. Kept by reference: solves are checked against it. (A rectangular
+        ``(m, n)`` matrix is accepted as in SciPy; the result then only unpacks.)
     overwrite_a : bool
         Accepted as in SciPy; `a` is left as it is.
     check_finite : bool
         Raise ValueError if `a` holds NaN or infinity.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}
-        Format of the factors. "auto" takes the cheapest that pays and that solves a probe system
-        to working precision.
+        Format of the factors. "auto" takes fp32 for double-precision data from order 1024 on, if
+        such factors solve a probe system to working precision, and else working precision.
 
     Returns
     -------
@@ -146,8 +154,13 @@ def lu_factor(
 
     Notes
     -----
-    2/3 n^3 flops in the low precision; workspace n^2 numbers of it. Changing `a` afterwards is
-    detected by `lu_solve`, which raises rather than answer for another matrix.
+    2/3 n^3 flops in the format of the factors; workspace n^2 numbers of it. Changing `a` afterwards
+    is detected by `lu_solve`, which raises rather than answer for another matrix.
+
+    References
+    ----------
+    .. [1] Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapter 9.
+    .. [2] Toledo, SIAM J. Matrix Anal. Appl. 18 (1997) 1065 (recursive LU).
 
     Examples
     --------
@@ -191,7 +204,7 @@ def lu_solve(
     Parameters
     ----------
     lu_and_piv : LU, or (lu, piv)
-        A plain tuple, as SciPy's `lu_factor` gives, is solved without refinement.
+        A plain tuple, as SciPy's `lu_factor` gives, is solved without refinement or test.
     b : array_like, shape (n,) or (..., n, nrhs)
     trans : {0, 1, 2}
         Solve with a, its transpose, or its conjugate transpose.
@@ -200,11 +213,11 @@ def lu_solve(
     check_finite : bool
         Raise ValueError if `b` holds NaN or infinity.
     refine : {"auto", "classical", "gmres", None}
-        None: one solve with the factors, and x is as good as their format.
+        How x is refined; None: one solve with the factors, and x is as good as their format.
     tol : float, optional
         Normwise backward error at which to stop; see `solve`.
     full_output : bool
-        Also return a `SolveReport`.
+        Also return a `SolveReport`; of a plain tuple it holds no errors.
 
     Returns
     -------
@@ -223,6 +236,16 @@ def lu_solve(
     -----
     LinAlgWarning
         As `solve`.
+
+    Notes
+    -----
+    About 4 n^2 flops a right-hand side, half of them with the factors and half for the residual by
+    which x is checked; as many for each step where x is refined. That the matrix is still the same
+    is told by x, or by one product with a vector.
+
+    References
+    ----------
+    .. [1] Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, chapter 12.
 
     Examples
     --------

@@ -86,6 +86,8 @@ def qr(
     ------
     ValueError
         For an unknown mode or precision, fewer than two dimensions, NaN or infinity.
+    TypeError
+        If `a` does not hold numbers.
 
     Warns
     -----
@@ -323,11 +325,22 @@ class QR:
         Of the factorization.
     shape : tuple of int
 
+    Raises
+    ------
+    ValueError
+        If `a` is not a matrix, or for an unknown precision, NaN or infinity.
+    TypeError
+        If `a` does not hold numbers.
+
     Notes
     -----
     `solve` does what `lstsq` does after the factorization, and takes the same care: where the
     factors are not good enough for a right-hand side, the next rung is factored then, and kept.
     Where the rank is in doubt or m < n, each solve is SciPy's `lstsq`.
+
+    References
+    ----------
+    Bjorck, BIT 7 (1967) 257.
 
     Examples
     --------
@@ -392,6 +405,8 @@ class QR:
         ------
         ValueError
             For shapes that do not fit, NaN or infinity; if b is complex and A is real.
+        TypeError
+            If `b` does not hold numbers.
 
         Warns
         -----

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgError
 from ..ops import ops_for
-from ..precision import Format, working_format
+from ..precision import Format, backward_bound, working_format
 from ..refine.criterion import Criterion, column_max
 from ..report import RungOutcome, SolveReport, Status
 from . import messages, validate
@@ -61,12 +61,14 @@ def solve(
         Raise ValueError if an input holds NaN or infinity.
     assume_a : str, optional
         'general', 'diagonal', 'tridiagonal', 'banded', 'upper triangular', 'lower triangular',
-        'symmetric', 'hermitian', 'positive definite', or 'gen', 'sym', 'her', 'pos'. Detected
-        if not given.
+        'symmetric', 'hermitian', 'positive definite', or 'gen', 'sym', 'her', 'pos'. With the last
+        three one triangle is read. If not given, it is looked for from order 40 on; smaller
+        matrices are taken as general.
     transposed : bool
         Solve ``a.T @ x = b``; real `a` only.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}
-        Format of the first factorization. "auto" takes the cheapest that pays.
+        Format of the first factorization. "auto" takes the cheapest that pays; working precision
+        with ``refine=None``.
     refine : {"auto", "classical", "gmres", None}
         How x is refined; None: not at all, and x is as good as the format.
     residual : {"working", "extended"}
@@ -80,7 +82,7 @@ def solve(
     fallback : bool
         Climb to a higher precision when one cannot deliver. If False that is a LinAlgError.
     full_output : bool
-        Also return a `SolveReport`.
+        Also return a `SolveReport`, whose estimates take time.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def solve(
     ------
     LinAlgError
         `a` is exactly singular, or not positive definite where that was asserted, or
-        ``fallback=False`` and the precision asked for did not deliver.
+        ``fallback=False`` and the precision or the method asked for did not deliver.
     ValueError, TypeError
         Shapes, dtypes or options that make no sense; NaN or infinity in the input.
     NotImplementedError
@@ -112,7 +114,7 @@ def solve(
     2/3 n^3 flops in the low precision (1/3 n^3 if positive definite), and about 4 n^2 a
     refinement step and right-hand side. Workspace: n^2 numbers of the low precision, and
     O(n nrhs). Small systems, many right-hand sides and structures that gain nothing
-    are solved by LAPACK in working precision, and checked.
+    are solved in working precision at once, and checked.
 
     References
     ----------
@@ -236,16 +238,18 @@ class _System:
     def _direct(
         self, a: Array, b: Array, structure: str
     ) -> tuple[Array, SolveReport | None, str | None] | None:
-        """Working precision by LAPACK; None if the answer fails its certificate."""
+        """Plain working precision, by structure; None if the answer fails its certificate."""
         began = time.perf_counter()
         trans = "T" if self.transposed else "N"
-        x, rcond, certified = solve_directly(
+        x, method, rcond, certified = solve_directly(
             a, b, structure, self.lower, trans, estimate=self.full_output
         )
         seconds = time.perf_counter() - began
         if rcond is not None and math.isnan(rcond):
             return None
-        if not certified and not is_certified(a, x, b, structure, self.lower, trans):
+        if certified is None:
+            certified = is_certified(a, x, b, structure, self.lower, trans)
+        if not certified:
             return None
         message = None
         if rcond is not None and not rcond >= 2 * working_format(a.dtype).unit_roundoff:
@@ -253,7 +257,10 @@ class _System:
         report = None
         if self.full_output:
             assert rcond is not None
-            report = self._direct_report(a, x, b, structure, seconds, rcond, message)
+            report = self._direct_report(a, x, b, structure, method, seconds, rcond, message)
+            unit = working_format(a.dtype).unit_roundoff
+            if not np.all(report.backward_error <= backward_bound(len(a), unit)):
+                return None  # columns that a combination of them has hidden
         return x, report, message
 
     def _on_ladder(
@@ -328,10 +335,10 @@ class _System:
         return x, report, " ".join(messages) or None
 
     def _direct_report(
-        self, a: Array, x: Array, b: Array, structure: str, seconds: float, rcond: float,
-        message: str | None,
+        self, a: Array, x: Array, b: Array, structure: str, method: str, seconds: float,
+        rcond: float, message: str | None,
     ) -> SolveReport:  # fmt: skip
-        """Errors of an answer that came from LAPACK."""
+        """Errors of an answer in plain working precision."""
         fmt = working_format(a.dtype)
         ops = ops_for(a)
         whole = validate.to_lapack_layout(effective_matrix(a, structure, self.lower))
@@ -345,7 +352,7 @@ class _System:
         residual = time.perf_counter() - began
         status = Status.DIRECT if message is None else Status.ILL_CONDITIONED
         return SolveReport(
-            status, (RungOutcome(fmt.name, f"LAPACK, {structure}", "converged"),), fmt.name,
+            status, (RungOutcome(fmt.name, method, "converged"),), fmt.name,
             backward_error=errors.omega, componentwise_error=errors.berr,
             forward_error_bound=_forward_bound(errors.omega, rcond, len(a), fmt), rcond=rcond,
             seconds=_seconds(factor=seconds, residual=residual, total=seconds + residual),
@@ -372,7 +379,7 @@ def _forward_bound(omega: Array, rcond: float, n: int, fmt: Format) -> Array:
 
 
 def _direct_workspace(a: Array, b: Array, structure: str) -> int:
-    """Bytes of LAPACK's copy, of a block of |A|, of x and r; of A filled up from one triangle."""
+    """Bytes of the factored copy, of a block of |A|, of x and r; of A filled up from a triangle."""
     filled = {structures.POSITIVE_DEFINITE: 2, structures.SYMMETRIC: 3, structures.HERMITIAN: 3}
     copies = filled.get(structure, 1)
     return int(copies * a.nbytes + min(a.shape[0], 256) * a[0].nbytes + 4 * b.nbytes)

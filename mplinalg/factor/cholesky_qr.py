@@ -177,8 +177,8 @@ def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
     Returns
     -------
     array, shape (n,), or None
-        None where a column is, to rounding, zero below its diagonal when its turn comes: LAPACK
-        then makes no reflection if it is exactly zero and one if it is not.
+        None where rounding errors decide: a column is, to rounding, zero below its diagonal when
+        its turn comes (LAPACK makes no reflection if it is exactly zero), or on the diagonal.
 
     Notes
     -----
@@ -223,10 +223,12 @@ def _block_signs(ops: Ops, d: Array, margin: float) -> tuple[Array, Array] | Non
         alpha = lu.diagonal() + signs
         wanted = xp.where(alpha.real >= 0, -1.0, 1.0)
         wrong = xp.flatnonzero((wanted != signs) | (piv != places))
+        # near 1: nothing is left below; near 0: the sign is one of rounding errors
+        unknown = (abs(alpha) >= 1.0 - margin) | (abs(alpha) < margin)
         if wrong.size == 0:
-            return None if bool((abs(alpha) >= 1.0 - margin).any()) else (signs, lu)
+            return None if bool(unknown.any()) else (signs, lu)
         first = int(wrong[0])
-        if bool((abs(alpha[:first]) >= 1.0 - margin).any()) or first < right:
+        if bool(unknown[:first].any()) or first < right:
             return None
         signs[first + 1 :] = xp.where(piv[first] == first, wanted[first + 1 :], signs[first + 1 :])
         signs[first] = -signs[first]

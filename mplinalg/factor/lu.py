@@ -1,7 +1,7 @@
 """P A = L U in any format.
 
-fp32 and fp64 go to LAPACK whole. The formats below are blocked: panels and triangular solves in
-fp32, trailing updates with operands rounded to the format and summed in fp32 (Haidar, Tomov,
+fp32 and fp64 go to the backend whole. The formats below are blocked: panels and triangular solves
+in fp32, trailing updates with operands rounded to the format and summed in fp32 (Haidar, Tomov,
 Dongarra and Higham, SC18, section 4).
 
 A C-ordered A is never transposed: its buffer, read by columns, is A^T, and A^T is what is

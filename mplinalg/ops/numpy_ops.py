@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.cpu import lapack
-from ..precision import FORMATS, Format, real_dtype, working_format
+from ..precision import FORMATS, Format, backward_bound, real_dtype, working_format
 from .protocol import Checked, ColumnErrors, Conversion, Counters, Refined
 
 Array = NDArray[Any]
@@ -345,7 +345,7 @@ class NumpyOps:
         info, omega, kappa, norm = kernels.gesv_lines(
             *_addresses(dtype, "gemm", "trsv", "trsm"), lines, real,
             by_columns != (trans == "T"), rhs, x, lu, lu.view(real.dtype), piv,
-            _backward_bound(n, real.dtype),
+            backward_bound(n, _UNIT[real.dtype.char]),
         )  # fmt: skip
         return Checked(x[: len(rhs)].T, info, omega, kappa, norm, lu, piv, by_columns)
 
@@ -360,7 +360,8 @@ class NumpyOps:
         x, c = np.empty((len(rhs) + probe, n), dtype), np.empty((n, n), dtype)
         info, omega, kappa, norm = kernels.posv_lines(
             *_addresses(dtype, "gemm", _HERK[dtype.kind], _HEMM[dtype.kind], "trsv", "trsm"),
-            lines, real, lower == by_columns, whole, rhs, x, c, _backward_bound(n, real.dtype),
+            lines, real, lower == by_columns, whole, rhs, x, c,
+            backward_bound(n, _UNIT[real.dtype.char]),
         )  # fmt: skip
         if conjugate:
             np.conjugate(x, out=x)
@@ -397,15 +398,15 @@ class NumpyOps:
         return (out.T if by_columns else out), finite
 
     def getrs_checked(
-        self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"
+        self, a: Array, seen: Checked, b: Array, *, trans: str = "N"
     ) -> tuple[Array, float]:
         kernels = _compiled("gesv")
-        _, real, by_columns = _lines_of(a)
+        _, real, by_columns = _lines_of(a, seen.transposed)
         rhs = _columns(b)
         x = np.empty_like(rhs)
         omega, _ = kernels.getrs_checked(
             *_addresses(a.dtype, "gemm", "trsv", "trsm"), real, by_columns != (trans == "T"),
-            seen.factors, seen.piv, norm, rhs, x, _backward_bound(len(a), real.dtype),
+            seen.factors, seen.piv, rhs, x, backward_bound(len(a), _UNIT[real.dtype.char]),
         )  # fmt: skip
         return x.T, omega
 
@@ -413,14 +414,14 @@ class NumpyOps:
         self, a: Array, seen: Checked, b: Array, *, lower: bool
     ) -> tuple[Array, float]:
         kernels = _compiled("gesv")
-        _, real, by_columns = _lines_of(a)
+        _, real, by_columns = _lines_of(a, not seen.factors.flags.c_contiguous)
         conjugate = by_columns and a.dtype.kind == "c"
         rhs = np.conj(b.T, order="C") if conjugate else _columns(b)
         x = np.empty_like(rhs)
         omega, _ = kernels.potrs_checked(
             *_addresses(a.dtype, "gemm", _HEMM[a.dtype.kind], "trsv", "trsm"), real,
-            lower == by_columns, seen.factors.T if by_columns else seen.factors, seen.norm, rhs, x,
-            _backward_bound(len(a), real.dtype),
+            lower == by_columns, seen.factors.T if by_columns else seen.factors, rhs, x,
+            backward_bound(len(a), _UNIT[real.dtype.char]),
         )  # fmt: skip
         if conjugate:
             np.conjugate(x, out=x)
@@ -431,13 +432,13 @@ class NumpyOps:
         lines, real, by_columns = _lines_of(a)
         n, low = len(a), _LOWER[a.dtype.char]
         rhs = _columns(b)
-        x, info = np.empty_like(rhs), np.zeros(3)
+        x = np.empty_like(rhs)
         lu, piv = np.empty((n, n), low), np.empty(n, np.int32)
-        outcome, kappa = kernels.gesv_refined(
+        outcome, kappa, steps = kernels.gesv_refined(
             *_addresses(low, "gemm", "trsv", "trsm"), lines, real, by_columns, rhs, x, lu,
-            lu.view(np.float32), piv, info,
+            lu.view(np.float32), piv,
         )  # fmt: skip
-        return Refined(x.T, outcome == kernels.CONVERGED, kappa, int(info[0]))
+        return Refined(x.T, outcome == kernels.CONVERGED, kappa, steps)
 
     def posv_refined(self, a: Array, b: Array, *, lower: bool, whole: bool = False) -> Refined:
         kernels = _compiled("refined")
@@ -445,14 +446,14 @@ class NumpyOps:
         n, low = len(a), _LOWER[a.dtype.char]
         conjugate = by_columns and a.dtype.kind == "c"
         rhs = np.conj(b.T, order="C") if conjugate else _columns(b)
-        x, c, info = np.empty_like(rhs), np.empty((n, n), low), np.zeros(3)
-        outcome, kappa = kernels.posv_refined(
+        x, c = np.empty_like(rhs), np.empty((n, n), low)
+        outcome, kappa, steps = kernels.posv_refined(
             *_addresses(low, "gemm", _HERK[low.kind], "trsv", "trsm"), lines, real,
-            lower == by_columns, whole, rhs, x, c, info,
+            lower == by_columns, whole, rhs, x, c,
         )  # fmt: skip
         if conjugate:
             np.conjugate(x, out=x)
-        return Refined(x.T, outcome == kernels.CONVERGED, kappa, int(info[0]))
+        return Refined(x.T, outcome == kernels.CONVERGED, kappa, steps)
 
     # -- refinement -----------------------------------------------------------------------------
 
@@ -513,17 +514,18 @@ class NumpyOps:
         kernels = _compiled("residual")
         lines, along = _real_lines(a)
         is_complex = a.dtype.kind == "c"
+        size = _cabs1(x)
         x, r = _real_vector(np.ascontiguousarray(x)), _real_vector(r)
         if triangle is not None:
             upper = (triangle == "U") == along
             if is_complex:
-                kernels.complex_hermitian(lines, upper, not along, x, r, d)
+                kernels.complex_hermitian(lines, upper, not along, x, size, r, d)
             else:
-                kernels.real_symmetric(lines, upper, x, r, d)
+                kernels.real_symmetric(lines, upper, x, size, r, d)
         elif is_complex:
-            (kernels.complex_along if along else kernels.complex_across)(lines, x, r, d)
+            (kernels.complex_along if along else kernels.complex_across)(lines, x, size, r, d)
         else:
-            (kernels.real_along if along else kernels.real_across)(lines, x, r, d)
+            (kernels.real_along if along else kernels.real_across)(lines, x, size, r, d)
 
     @staticmethod
     def _hermitian_product(a: Array, x: Array, r: Array, triangle: str) -> None:
@@ -572,13 +574,14 @@ class NumpyOps:
                 r[rows, j] = (high + low).astype(real_dtype(r.dtype)).view(r.dtype)
 
 
-def _lines_of(a: Array) -> tuple[Array, Array, bool]:
+def _lines_of(a: Array, by_columns: bool | None = None) -> tuple[Array, Array, bool]:
     """Contiguous lines of a square matrix, the same as real numbers, and whether they are columns.
 
-    A copy of what is contiguous in neither direction.
+    A copy of what is not contiguous in the direction wanted (None: in either).
     """
-    by_columns = not a.flags.c_contiguous
-    lines = np.ascontiguousarray(a.T) if by_columns else a
+    if by_columns is None:
+        by_columns = not a.flags.c_contiguous
+    lines = np.ascontiguousarray(a.T if by_columns else a)
     return lines, lines.view(real_dtype(a.dtype)), by_columns
 
 
@@ -600,11 +603,6 @@ def _is_by_rows(a: Array) -> bool:
 @functools.cache
 def _addresses(dtype: np.dtype[Any], *names: str) -> tuple[int, ...]:
     return tuple(lapack.address(name, dtype) for name in names)
-
-
-def _backward_bound(n: int, real: np.dtype[Any]) -> float:
-    """sqrt(n) u, for n of at least 4."""
-    return math.sqrt(max(n, 4)) * _UNIT[real.char]
 
 
 def _cabs1(a: Array) -> Array:

@@ -225,14 +225,14 @@ class Ops(Protocol):
         """The symmetric or Hermitian matrix of which one triangle is given; whether A is finite."""
 
     def getrs_checked(
-        self, a: Array, seen: Checked, norm: float, b: Array, *, trans: str = "N"
+        self, a: Array, seen: Checked, b: Array, *, trans: str = "N"
     ) -> tuple[Array, float]:
-        """Solve with what `gesv` left: x, and its `omega`; `norm` is that of op(A)."""
+        """Solve with what `gesv` left: x, and its `omega` for `a` as it is now."""
 
     def potrs_checked(
         self, a: Array, seen: Checked, b: Array, *, lower: bool
     ) -> tuple[Array, float]:
-        """Solve with what `posv` left: x, and its `omega`."""
+        """Solve with what `posv` left: x, and its `omega` for `a` as it is now."""
 
     refines_columns: int
     """Up to so many right-hand sides the two verbs that follow are faster than the ladder."""

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mplinalg.bench import checks
+from mplinalg.bench import checks, row
 from mplinalg.bench.problems import normal, positive_definite, with_condition
+from mplinalg.bench.suite import Problem
 from mplinalg.testing import backward_error
 
 
@@ -35,6 +36,44 @@ def test_what_is_no_answer(rng):
     assert np.isnan(error(np.full(5, np.nan)))
     assert np.isnan(error(np.zeros((5, 1))))
     assert np.isnan(error(np.zeros(4)))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("nrhs", [1, 8, 40])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_not_finite_is_wrong(rng, dtype, nrhs, bad):
+    a, b = normal(rng, (20, 20), dtype), normal(rng, (20, nrhs), dtype)
+    x, bound = np.linalg.solve(a, b), checks.bound(20, dtype)
+    for place in range(nrhs):
+        wrong = x.copy()
+        wrong[rng.integers(20), place] = bad
+        problem = Problem(
+            ours=lambda x=wrong: x, peers={}, report=None, error=checks.solve_error(a, b),
+            bound=bound, dtype=dtype, flops=None,
+        )  # fmt: skip
+        assert np.isnan(problem.error(wrong)), place
+        assert row._judged(problem.ours, problem)["status"] == row.WRONG
+
+
+def test_an_answer_whose_residual_overflows_is_wrong(rng):
+    a, b = rng.standard_normal((20, 20)), rng.standard_normal((20, 8))
+    x = np.linalg.solve(a, b)
+    for place in range(8):
+        wrong = x.copy()
+        wrong[:, place] = 1e308
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert not checks.solve_error(a, b)(wrong) <= checks.bound(20, "d")
+
+
+def test_columns_of_zeros(rng):
+    a, b = rng.standard_normal((20, 20)), np.zeros((20, 8))
+    assert checks.solve_error(a, b)(np.zeros((20, 8))) == 0
+
+
+def test_the_bound_by_hand():
+    assert checks.bound(100, "d") == 30 * 2.0**-53
+    assert checks.bound(10_000, "D") == 100 * 2.0**-53
+    assert checks.bound(100, "f") == 30 * 2.0**-24
 
 
 def exact_backward_error(a, b, x):
@@ -92,6 +131,19 @@ def test_qr(rng, dtype, shape):
     if shape[1] > 1:
         turned = np.linalg.qr(normal(rng, (shape[1], shape[1]), dtype))[0]
         assert np.isnan(error((q @ turned, turned.conj().T @ r)))  # A = Q R, but R is full
+
+
+def test_the_error_of_qr_by_hand():
+    a = np.eye(3, 2)  # norm 1
+    error = checks.qr_error(a)
+    assert error((a, np.eye(2))) == 0
+    # A - Q R = diag(0, -1), of norm 1, over n = 2; I - Q^T Q = diag(0, -3), over m = 3
+    assert error((a * [1, 2], np.eye(2))) == 1
+    # A - Q R = diag(0, -4), over n = 2
+    assert error((a, np.diag([1.0, 5.0]))) == 2
+    for bad in (np.nan, np.inf):
+        assert np.isnan(error((a, np.array([[1, bad], [0, 1]]))))
+        assert np.isnan(error((np.diag([1, bad, 0])[:, :2], np.eye(2))))
 
 
 def test_drawn_matrices(rng):

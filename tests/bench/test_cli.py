@@ -11,6 +11,7 @@ import pytest
 from scipy.linalg import hilbert
 
 import mplinalg
+from mplinalg.bench import cli
 from mplinalg.bench.cli import main
 from mplinalg.bench.files import read_array, write_array
 from mplinalg.testing import backward_error
@@ -172,7 +173,7 @@ BAD = {
     "b.npy b.npy": "b.npy: expected a square matrix, found the shape (60,)",
     "A.npy oblong.npy": "oblong.npy: expected 60 rows to go with A.npy, found the shape (3, 4)",
     "nan.npy b.npy": "nan.npy: 1 of 3600 numbers are NaN or infinite",
-    "A.npy broken.csv": "broken.csv: line 1: 'one' is not a number",
+    "A.npy broken.csv": "broken.csv: cannot be read as .csv: line 1: 'one' is not a number",
     "A.npy b.npy --assume nonsense": "",
     "A.npy b.npy --tol -1": "",
 }
@@ -250,7 +251,9 @@ def test_wrong_usage(capsys, arguments):
 
 def test_help_and_version(capsys):
     assert main(["--help"]) == 0
-    assert "exit status" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "exit status" in out
+    assert "the answer may be poor, or the precision asked for was not enough" in out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"mplinalg {mplinalg.__version__}\n"
 
@@ -280,6 +283,40 @@ def test_a_reader_that_goes_away(folder):
     )
     done = python("-c", code)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_closed_streams(folder, closed):
+    path = os.pathsep.join([str(Path(mplinalg.__file__).parents[1]), *filter(None, sys.path)])
+    line = f'"{sys.executable}" -m mplinalg solve A.npy b.npy -o x.npy {closed}'
+    env = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert backward_error(*(read_array(f"{name}.npy") for name in "Axb")) < 1e-15
+
+
+def test_interrupted_while_it_is_loaded(folder):
+    code = (
+        "import builtins, runpy, mplinalg\n"
+        "load = builtins.__import__\n"
+        "def interrupted(name, *rest, **options):\n"
+        "    if name.endswith('bench.cli'): raise KeyboardInterrupt\n"
+        "    return load(name, *rest, **options)\n"
+        "builtins.__import__ = interrupted\n"
+        "runpy.run_module('mplinalg', run_name='__main__')\n"
+    )
+    done = python("-c", code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_interrupted_while_arguments_are_parsed(capsys, monkeypatch):
+    def parser():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parser", parser)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_import_is_light(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -18,14 +19,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def spoil(monkeypatch, by):
-    """Make `mplinalg.solve` wrong by the factor 1 + `by`."""
+    """Make `mplinalg.solve` wrong by the factor 1 + `by` in calls without options."""
     solve = mplinalg.solve
 
     def spoiled(a, b, **options):
-        if options.get("full_output"):
-            x, report = solve(a, b, **options)
-            return x * (1 + by), report
-        return solve(a, b, **options)
+        return solve(a, b, **options) if options else solve(a, b) * (1 + by)
 
     monkeypatch.setattr(mplinalg, "solve", spoiled)
 
@@ -61,6 +59,47 @@ def test_a_picture_without_matplotlib(monkeypatch, capsys):
     assert "pip install 'mplinalg[plot]'" in capsys.readouterr().out
 
 
+def test_a_picture_with_a_broken_matplotlib(monkeypatch, capsys):
+    for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # importing it raises ImportError
+    assert main(["demo", "--n", "240", "-o", "bare.png"]) == 0
+    with open("bare.png", "rb") as file:
+        data = file.read()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert int.from_bytes(data[16:20]) == picture.PIXELS
+    assert "matplotlib cannot be imported" in capsys.readouterr().out
+
+
+def test_the_report_is_of_one_call_that_is_not_timed(monkeypatch, capsys):
+    solve, calls = mplinalg.solve, []
+
+    def counted(a, b, **options):
+        calls.append(options)
+        return solve(a, b, **options)
+
+    monkeypatch.setattr(mplinalg, "solve", counted)
+    demo.run(n=240, plot=False)
+    assert [c for c in calls if c.get("full_output")] == [calls[-1]]
+    assert calls.count({}) == 1 + demo.ROUNDS
+    assert "calls without a report" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("available", [0, 240**2 * 16 - 1, 240**2 * 16, None])
+def test_too_little_memory_is_found_at_once(monkeypatch, capsys, available):
+    monkeypatch.setattr(demo, "_available_memory", lambda: available)
+    enough = available is None or available >= 240**2 * 16
+    if not enough:
+        monkeypatch.setattr(demo.be, "circle", None)  # must not be called
+    assert main(["demo", "--n", "240", "--no-plot"]) == (0 if enough else 2)
+    assert ("of memory are available" in capsys.readouterr().err) == (not enough)
+
+
+def test_the_available_memory_is_plausible():
+    found = demo._available_memory()
+    assert found is None or 2**20 < found < 2**50
+
+
 @pytest.mark.parametrize("by", [1e-10, np.nan])
 def test_a_wrong_answer_fails(monkeypatch, capsys, by):
     spoil(monkeypatch, by)
@@ -85,6 +124,7 @@ def test_json(capsys):
         ("--n 240 --wavenumber 30", "Expected n >= 320"),
         ("--n 240 --wavenumber -1", "Expected a positive wavenumber"),
         ("--n 240 --wavenumber nan", "Expected a positive wavenumber"),
+        ("--n 1000000000", "give a smaller --n"),
         ("--n 240 -o missing/x.png", "missing/x.png: cannot be written"),
         ("--n 240 -o old.png", "old.png: exists already"),
     ],

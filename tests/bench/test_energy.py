@@ -73,6 +73,15 @@ def test_unknown_is_not_zero(tmp_path):
     assert found.since(None) is None
 
 
+def test_a_counter_that_did_not_move_is_unknown(tmp_path):
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", 700)
+    found = Powercap(tmp_path)
+    before = found.read()
+    assert found.since(before) is None
+    counter.write_text("701")
+    assert found.since(before) == pytest.approx(1e-6)
+
+
 class NVMLError(Exception):
     pass
 
@@ -101,6 +110,12 @@ def test_joules_of_a_gpu(monkeypatch):
     assert found.since(before) == pytest.approx(2.5)  # of millijoules
     assert found.read() is None
     assert found.since(None) is None
+
+
+def test_a_counter_of_a_gpu_that_did_not_move_is_unknown(monkeypatch):
+    fake_nvml(monkeypatch, iter([1000, 1000]))
+    found = meter("cuda")
+    assert found.since(found.read()) is None
 
 
 def test_no_gpu_no_joules(monkeypatch):

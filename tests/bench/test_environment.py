@@ -1,14 +1,18 @@
 """Threads, machine, commit, ceilings: what a measurement was made under."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import threadpoolctl
 
 import mplinalg
 from mplinalg.bench import catalogue, ceilings, machine, threads
+from mplinalg.ops import rates
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +54,28 @@ def test_numba_is_pinned_too():
             "num_threads": 1,
         } in threads.pools()
     assert numba.get_num_threads() == before
+
+
+def test_every_pool_is_pinned_from_a_bare_import(tmp_path):
+    """Also those that the first solve loads, of a process that could use more threads."""
+    code = (
+        "import json, mplinalg, numpy\n"
+        "from mplinalg.bench import threads\n"
+        "with threads.pinned(1, numpy_too=True):\n"
+        "    a = numpy.eye(60) + numpy.ones((60, 60))\n"
+        "    mplinalg.solve(a, a[0], precision='fp32')\n"
+        "    print(json.dumps(threads.pools()))\n"
+    )
+    path = os.pathsep.join([str(Path(mplinalg.__file__).parents[1]), *filter(None, sys.path)])
+    env = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    env |= {"PYTHONPATH": path, "NUMBA_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    pools = json.loads(done.stdout)
+    assert {pool["user_api"] for pool in pools} >= {"blas", "numba"}
+    assert [pool for pool in pools if pool["num_threads"] != 1] == []
 
 
 def test_how_many_threads():
@@ -122,6 +148,18 @@ def test_the_machine():
     assert machine.load_average() >= 0
 
 
+def test_whether_the_rates_of_the_ladder_were_measured(monkeypatch):
+    gemm = dict.fromkeys(rates.DEFAULTS["numpy"].gemm, 2e9)
+    for is_measured, word in ((True, "measured"), (False, "assumed")):
+        known = rates.Rates(gemm, 3e9, is_measured)
+        monkeypatch.setattr(rates, "known", lambda ops, known=known: known)
+        assert machine.machine()["cost_model"] == {
+            "rates": word,
+            "gemm_gflops": dict.fromkeys(gemm, 2.0),
+            "copy_gbytes_per_second": 3.0,
+        }
+
+
 def test_ceilings_are_measured_again_when_old(monkeypatch):
     rates = iter([1e9, 2e9, 3e9])
     now = [0.0]
@@ -141,6 +179,23 @@ def test_ceilings_of_complex_data_are_complex(monkeypatch):
     ceilings.Ceilings().of("complex64")
     ceilings.Ceilings().of("float32")
     assert asked == ["complex128", "complex64", "float64", "float32"]
+
+
+def test_ceilings_on_a_clock_of_half_seconds(monkeypatch):
+    """Every run takes half a second, but for the third, which takes a quarter of one."""
+    ticks = []
+
+    def clock():
+        ticks.append(0.25 if len(ticks) % 8 == 5 else 0.5)
+        return sum(ticks)
+
+    monkeypatch.setattr(ceilings, "time", SimpleNamespace(perf_counter=clock, monotonic=None))
+    monkeypatch.setattr(ceilings, "ORDER", 10)
+    monkeypatch.setattr(ceilings, "COPIED", 1000)
+    found = ceilings.Ceilings(clock=lambda: 0.0)
+    assert found.of("float64") == (2000 / 0.25, 2000 / 0.25)
+    assert found.of("complex64") == (8000 / 0.25, 8000 / 0.25)
+    assert found.copy() == 2 * 8000 / 0.25
 
 
 def test_ceilings_are_plausible(monkeypatch):

@@ -181,6 +181,18 @@ BAD = {
     ),
     "fraction.mtx": (MTX + b"coordinate real general\n2 2 1\n1.5 1 1\n", "row 1.5 is not within"),
     "oblong.mtx": (MTX + b"array real symmetric\n1 2\n1\n1\n", "not square"),
+    "diagonal.mtx": (
+        MTX + b"array complex hermitian\n2 2\n1 0\n1 1\n3 -4\n",
+        r"hermitian, yet entry \(2, 2\) is \(3-4j\), not real",
+    ),
+    "sparse-diagonal.mtx": (
+        MTX + b"coordinate complex hermitian\n2 2 1\n1 1 0 2\n",
+        r"hermitian, yet entry \(1, 1\) is 2j, not real",
+    ),
+    "skew.mtx": (
+        MTX + b"coordinate real skew-symmetric\n2 2 1\n2 2 5\n",
+        r"skew-symmetric, yet entry \(2, 2\) is 5.0, not 0",
+    ),
     "zero.mtx": (MTX + b"array real general\n0 0\n", "holds no numbers"),
     "word.mtx": (MTX + b"array real general\n1 1\none\n", "'one'"),
     "x.txt": (b"1", "unknown extension '.txt'; known are .npy .npz .mtx .csv"),

@@ -27,7 +27,7 @@ def test_a_new_file_has_the_content_and_the_usual_permissions(tmp_path):
 
 def test_an_existing_file_is_kept(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
-    with pytest.raises(ValueError, match="exists already and is kept"):
+    with pytest.raises(ValueError, match=r"is kept; use --force to replace it$"):
         write(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]

@@ -53,6 +53,7 @@ def pages(root, capsys):
 def record(root, suite="dense_solve", run="r1", day=1, threads=1, ratio=2.0, **changes):
     """Append a record of a run to the results."""
     parameters = changes.pop("parameters", {"n": 1024})
+    words = changes.pop("words", f"--{run}")
     peer = {
         "status": "ok", "call": "c", "gflops": 20.0,
         "ratio": {"median": ratio, "q1": ratio - 0.1, "q3": ratio + 0.1},
@@ -63,11 +64,27 @@ def record(root, suite="dense_solve", run="r1", day=1, threads=1, ratio=2.0, **c
     }  # fmt: skip
     row = FRAME | {
         "suite": suite, "title": catalogue.load(suite).title, "run": run,
-        "time": f"2026-01-{day:02}T12:00:00+00:00", "command": f"mplinalg bench {suite} --{run}",
+        "time": f"2026-01-{day:02}T12:00:00+00:00", "command": f"mplinalg bench {suite} {words}",
         "parameters": parameters, "threads": {"count": threads, "asked": str(threads), "pools": []},
         "ours": ours, "peers": {"scipy": peer},
     }  # fmt: skip
     append(root / "benchmarks" / "results" / "x.jsonl", row | changes)
+
+
+def survey(root, family, cond, run="r1", day=1, **changes):
+    """Append a record of the suite accuracy."""
+    outcomes = [
+        {"method": method, "format": name, "systems": 15, "stable": 15, "success": 12,
+         "delivered": 3, "rungs": {"fp16 LU + GMRES": 3, "fp64 LU + GMRES": 12},
+         "iterations": {"median": 4, "max": 9}, "steps": {"median": 3, "max": 4},
+         "inner_steps": {"median": 7.5, "max": 9}, "largest_backward_error": 1e-16}
+        for method in ("auto", "classical", "gmres")
+        for name in ("fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64")
+    ]  # fmt: skip
+    findings = {"conds": [2e5, 2e5] if cond is None else None, "outcomes": outcomes}
+    parameters = {"n": 256, "family": family, "cond": cond}
+    record(root, "accuracy", run, day, kind="survey", parameters=parameters, ceilings=None,
+           **{"findings": findings} | changes)  # fmt: skip
 
 
 def text(root, *names):
@@ -88,7 +105,7 @@ def test_the_page_says_what_was_measured(root, pages):
     page = text(root, "docs", "performance.md")
     for words in (
         "2026-01-01, commit abcdef123456; A Processor (AVX-512), 1 of 4 threads, 16 GiB",
-        "load average 0.2 to 0.2",
+        "load average 0.2 to 0.2; NumPy 2.1, SciPy 1.16",
         "fp64 GEMM 50 and fp32 GEMM 100 GFLOP/s, copy 20 GB/s. 7 rounds.",
         "$ mplinalg bench dense_solve --r1",
         "| 1024 | 40.0 | 80 | 40 | 1.0e-17 | 3 | fp32 LU + classical | 2.00 [1.90, 2.10] |",
@@ -116,7 +133,7 @@ def test_the_newest_run_of_each_number_of_threads(root, pages):
 def test_the_table_of_the_readme(root, pages):
     for n, ratio in ((256, 1.1), (512, 1.2), (2048, 1.3), (8192, 1.4)):
         record(root, parameters={"n": n}, ratio=ratio)
-    for nrhs in (8, 64):
+    for nrhs in (64, 512, 8):
         record(root, "many_rhs", "m", day=3, parameters={"n": 256, "nrhs": nrhs}, ratio=0.8)
     sweep = {"function": "solve", "structure": "general", "dtype": "float64", "order": "C"}
     record(root, "never_slower", "s", parameters={**sweep, "n": 8}, ratio=7.0)
@@ -131,9 +148,15 @@ def test_the_table_of_the_readme(root, pages):
         ["8192", "1.40 [1.30, 1.50] |"],
         ["256", "0.80 [0.70, 0.90] |"],
         ["256", "0.80 [0.70, 0.90] |"],
+        ["256", "0.80 [0.70, 0.90] |"],
     ]
-    assert "; nrhs 8 |" in rows[2]
-    assert "A Processor, 2026-01-01 to 2026-01-03." in table
+    ends = ["; nrhs 8 |", "; nrhs 64 |", "; nrhs 512 |"]
+    assert all(end in row for end, row in zip(ends, rows[2:], strict=True))
+    assert (
+        "Time of SciPy 1.16 over the time of mplinalg, median [quartiles] of 7 rounds; "
+        "A Processor, 4 cores, 2026-01-01 to 2026-01-03; load average 0.2 to 0.2. Made by:\n\n"
+        "```console\n$ mplinalg bench dense_solve --r1\n$ mplinalg bench many_rhs --m\n```\n"
+    ) in table
 
 
 @pytest.mark.parametrize(
@@ -176,26 +199,120 @@ def test_check_finds_what_is_out_of_date(root, pages):
     assert "dense_solve-1.png: out of date" in pages("--check")[1]
 
 
-def test_titles_with_bars_do_not_break_tables(root, pages):
-    record(root, "least_squares", parameters={"n": 512, "cond": 10.0, "aspect": 4})
+def lines_of(root):
+    """The rows of the table of the README."""
+    return [line for line in text(root, "README.md").splitlines() if "1.90" in line]
+
+
+def test_orders_of_the_readme_are_those_that_all_numbers_of_threads_have(root, pages):
+    for threads, orders in ((1, (512, 1024, 2048, 4096)), (2, (1024, 2048))):
+        for n in orders:
+            record(root, run=f"t{threads}", parameters={"n": n}, threads=threads)
+    record(root, "qr", "q1", parameters={"n": 512, "aspect": 1})  # no order in common
+    record(root, "qr", "q2", parameters={"n": 600, "aspect": 1}, threads=2)
     pages()
-    (row,) = [line for line in text(root, "README.md").splitlines() if "1.90" in line]
-    assert row.replace(r"\|", "").count("|") == 4
+    ratio = "2.00 [1.90, 2.10]"
+    assert [line.split(" | ", 1)[1] for line in lines_of(root)] == [
+        f"1024 | {ratio} | {ratio} |", f"2048 | {ratio} | {ratio} |",
+        f"512 | {ratio} |  |", f"600 |  | {ratio} |",
+    ]  # fmt: skip
+
+
+def test_shapes_in_the_readme_are_numbers(root, pages):
+    for aspect in (4, 1):
+        record(root, "qr", "q", parameters={"n": 512, "aspect": aspect})
+    for cond in (1e6, 10.0):
+        record(root, "least_squares", "l", parameters={"n": 512, "cond": cond, "aspect": 4})
+    pages()
+    labels = [line.split(" | 512")[0].replace(r"\|", "|") for line in lines_of(root)]
+    assert labels == [
+        "| min ||b - A x||, A is 4n x n; cond 10", "| min ||b - A x||, A is 4n x n; cond 1e+06",
+        "| A = Q R, economic, A is n x n", "| A = Q R, economic, A is 4n x n",
+    ]  # fmt: skip
+
+
+def test_threads_bound_to_one_core(root, pages):
+    record(root, machine=FRAME["machine"] | {"cores": 1})
+    pages()
+    assert "A Processor (AVX-512), 1 thread, bound to 1 core, 16 GiB" in text(
+        root, "docs", "performance.md"
+    )
+    assert ", 1 core, 2026" in text(root, "README.md")
+
+
+def test_no_load_average(root, pages):
+    record(root, load_average=None)
+    pages()
+    assert "Linux; NumPy" in text(root, "docs", "performance.md")
+    assert ", 2026-01-01. Made by:" in text(root, "README.md")
+
+
+@pytest.mark.parametrize("words", ["--sizes 1024", "--only n=1024"])
+def test_a_short_run_does_not_replace_a_full_one(root, pages, words):
+    for n in (1024, 2048):
+        record(root, run="full", parameters={"n": n}, ratio=3.0, words="--threads 1")
+    record(root, run="short", day=2, ratio=4.0, words=words)
+    pages()
+    assert text(root, "docs", "performance.md").count("3.00 [") == 2
+    for n in (1024, 2048):
+        record(root, run="again", day=3, parameters={"n": n}, ratio=5.0, words="--threads 1")
+    pages()
+    assert text(root, "docs", "performance.md").count("5.00 [") == 2
+
+
+def test_a_full_run_is_replaced_once_it_is_not_among_the_newest_three(root, pages):
+    for n in (1024, 2048):
+        record(root, run="full", parameters={"n": n}, ratio=3.0)
+    for day in (2, 3, 4):
+        record(root, run=f"short{day}", day=day, ratio=3.0 + day, words="--sizes 1024")
+    pages()
+    page = text(root, "docs", "performance.md")
+    assert "7.00 [" in page
+    assert "3.00 [" not in page
+
+
+def test_rows_that_the_suite_no_longer_plans_do_not_count(root, pages):
+    for n in (1001, 1003):
+        record(root, run="older", parameters={"n": n}, ratio=3.0)
+    record(root, run="newer", day=2, ratio=4.0)
+    pages()
+    assert "4.00 [" in text(root, "docs", "performance.md")
 
 
 def test_a_sweep_is_summed_up(root, pages):
-    kind = {"function": "solve", "structure": "general", "dtype": "float64", "order": "C"}
-    for n, ratio in ((1, 0.5), (2, 0.8), (3, 0.95), (4, 1.5), (5, 1.6)):
-        record(root, "never_slower", parameters={**kind, "n": n}, ratio=ratio)
+    suite = catalogue.load("never_slower")
+    rows = [r for r in suite.cases([1, 2, 3, 4, 5]) if (r["function"], r["nrhs"]) == ("lu", 1)]
+    rows = [r for r in rows if r["dtype"] == "float64"]
+    words = "--sizes 1,2,3,4,5,6 --only function=lu --only dtype=float64"
+    for row, ratio in zip(rows, (0.5, 0.8, 0.95, 1.5, 1.6), strict=True):
+        record(root, "never_slower", parameters=row, ratio=ratio, words=words)
     wrong = {"status": "wrong answer", "message": "error 1 is above 0", "ours": None, "peers": None}
-    record(root, "never_slower", parameters={**kind, "n": 6}, **wrong)
+    record(root, "never_slower", parameters=rows[0] | {"n": 6}, **wrong)
     assert pages()[0] == 0
     page = text(root, "docs", "performance.md")
-    assert "| solve | general | float64 | C | 5 | 2 | 0.50 (n = 1) | 0.95 | 1.60 (n = 5) |" in page
-    assert "2 of 5 rows: slower than SciPy" in page
+    assert "| lu | general | float64 | C | 5 | 2 | 3 | 0.50 (n = 1) | 0.95 | 1.60 (n = 5) |" in page
+    assert "6 of 6 planned rows reached.\n" in page
+    assert (
+        "Slower than SciPy: 2 of 5 rows by the upper quartile of the ratios (below 1), 3 by" in page
+    )
     assert "1 row without a good answer" in page
-    assert page.index("| 1 | 0.50 [") < page.index("| 2 | 0.80 [")
-    assert "| 3 | 0.95 [" not in page
+    slower = page[page.index("Those by the quartile:") :]
+    assert slower.index("| 1 | 0.50 [") < slower.index("| 2 | 0.80 [")
+    assert "0.95 [" not in slower
+
+
+def test_what_a_sweep_did_not_reach(root, pages):
+    suite = catalogue.load("never_slower")
+    words = "--sizes 8,300,1024 --only function=qr --budget 5"
+    rows = [r for r in suite.cases([8, 300, 1024]) if r["function"] == "qr"]
+    for row in rows[:9]:  # all of n = 8 and 300, one of n = 1024
+        record(root, "never_slower", parameters=row, words=words)
+    record(root, "never_slower", parameters=rows[0] | {"n": 9}, words=words)
+    pages()
+    page = text(root, "docs", "performance.md")
+    assert "9 of 12 planned rows reached, and 1 that are no longer planned. Not reached:" in page
+    for dtype in ("float32", "complex64", "complex128"):
+        assert f"| qr | tall | {dtype} | C | 1 | 1024 |" in page
 
 
 def test_a_run_without_a_good_row_has_no_figure(root, pages):
@@ -207,21 +324,30 @@ def test_a_run_without_a_good_row_has_no_figure(root, pages):
 
 
 def test_accuracy(root, pages):
-    found = {"systems": 15, "success": 15, "delivered": 3, "rungs": {"fp32 LU": 15},
-             "steps": {"median": 3, "max": 4}, "inner_steps": {"median": 7.5, "max": 9},
-             "largest_backward_error": 1e-16}  # fmt: skip
     for exponent in (0, 8):
-        parameters = {"n": 256, "format": "fp16", "method": "gmres", "cond": 10.0**exponent}
-        record(root, "accuracy", kind="survey", parameters=parameters, findings=found,
-               ceilings=None)  # fmt: skip
+        survey(root, "randsvd", 10.0**exponent)
+    survey(root, "minij", None)
+    survey(root, "pei", None, status="failed", message="no", findings=None)
     assert pages()[0] == 0
     page = text(root, "docs/algorithms/measured-accuracy.md")
-    assert "| n | refine | format | 1e0 | 1e8 |" in page
-    assert "| 256 | gmres | fp16 | 20 | 20 |" in page
-    assert "| 256 | gmres | fp16 | 100 | 100 |" in page
-    assert "| 256 | gmres | fp16 | 3/7.5 | 3/7.5 |" in page
+    assert "| n | refine | format | 1e0 | 1e8 | rung |" in page
+    for cells in ("20 | 20", "80 | 80", "3/7.5 | 3/7.5"):
+        assert f"| 256 | gmres | fp16 | {cells} | fp64 LU + GMRES (80 %) |" in page
+    assert "## Families at their own condition numbers, refine gmres: percent solved" in page
+    assert f"| minij | 256 | 2e+05 |{' 80 (100), 4, fp64 GMRES |' * 6}\n" in page
+    assert "| pei |" not in page
     assert (root / "docs/figures/accuracy.png").exists()
     assert pages("--check") == (0, "")
+
+
+def test_a_survey_of_an_older_form_is_not_shown(root, pages):
+    old = {"parameters": {"n": 256, "format": "fp16", "method": "gmres", "cond": 10.0}}
+    record(root, "accuracy", kind="survey", findings={"systems": 15}, ceilings=None, **old)
+    assert pages()[0] == 0
+    assert "No results are recorded yet." in text(root, "docs/algorithms/measured-accuracy.md")
+    survey(root, "randsvd", 10.0, "r0", 1)
+    assert pages()[0] == 0
+    assert "| 256 | gmres | fp16 | 20 |" in text(root, "docs/algorithms/measured-accuracy.md")
 
 
 def test_a_file_that_is_no_record_is_an_error(root, pages):

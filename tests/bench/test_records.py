@@ -87,5 +87,7 @@ def test_an_empty_file_may_be_appended_to(tmp_path):
 def test_what_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         records.check_appendable(tmp_path / "missing" / "x")
+    with pytest.raises(ValueError, match="is empty"):
+        records.check_appendable("")
     with pytest.raises(ValueError, match="not a regular file"):
         records.check_appendable(tmp_path)

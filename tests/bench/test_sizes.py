@@ -18,6 +18,9 @@ from mplinalg.bench.sizes import parse_sizes
         ("100:400:x1.5", (100, 150, 225, 338)),
         ("8, 4:16, 3", (8, 4, 16, 3)),
         ("1:4:+1", (1, 2, 3, 4)),
+        ("2147483647", (2147483647,)),
+        pytest.param("2:8:x" + 401 * "9", (2,), id="a factor of 401 digits"),
+        pytest.param("2:8:x" + 308 * "9", (2,), id="a factor of 308 digits"),
     ],
 )
 def test_sizes(text, sizes):
@@ -27,7 +30,10 @@ def test_sizes(text, sizes):
 @pytest.mark.parametrize(
     "text",
     ["", ",", "0", "-5", "5.5", "abc", "512:", ":512", "8:4", "1:8:x1", "1:8:x0", "1:8:+0",
-     "1:8:-2", "1:8:+1.5", "1:8:2", "0:8", "1:2:x2:x2", "1e3", "512;1024"],
+     "1:8:-2", "1:8:+1.5", "1:8:2", "0:8", "1:2:x2:x2", "1e3", "512;1024", "2147483648",
+     pytest.param(401 * "9", id="401 digits"), pytest.param(5001 * "9", id="5001 digits"),
+     pytest.param("1:" + 401 * "9", id="a range of 401 digits"),
+     pytest.param("1:8:+" + 401 * "9", id="a step of 401 digits")],
 )  # fmt: skip
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="sizes"):

@@ -1,6 +1,7 @@
 """Sampling in turns, on a clock that the test turns."""
 
 import gc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,6 +126,24 @@ def test_joules_are_of_one_call():
     samples = interleave({"f": method}, 3, clock=clock, meter=Meter(clock))["f"]
     assert samples.calls >= 5
     assert samples.joules == pytest.approx(0.1)
+
+
+def test_samples_are_long_where_energy_is_read():
+    clock = Clock()
+    method = clock.method("f", 1e-3)
+    calls = interleave({"f": method}, 1, clock=clock, meter=Meter(clock))["f"].calls
+    assert 200 <= calls <= 400  # 0.2 s: its counter is updated every tens of milliseconds
+    unreadable = SimpleNamespace(read=lambda: None, since=lambda before: None)
+    samples = interleave({"f": method}, 1, clock=clock, meter=unreadable)["f"]
+    assert samples.calls <= 10
+    assert samples.joules is None
+
+
+def test_no_joules_are_not_zero_joules():
+    clock = Clock()
+    still = SimpleNamespace(read=lambda: 0, since=lambda before: 0.0)
+    samples = interleave({"f": clock.method("f", 1.0)}, 3, clock=clock, meter=still)["f"]
+    assert samples.joules is None
 
 
 def test_joules_are_unknown_if_any_sample_is():

@@ -236,3 +236,122 @@ def test_kernels_compile_where_nothing_can_be_cached(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", str(tmp_path / "mplinalg" / "__init__.py")]
+
+
+# -- certificates --------------------------------------------------------------------------------
+
+
+def wilkinson(n):
+    """Elimination with partial pivoting doubles its last column at every step."""
+    w = np.eye(n) - np.tril(np.ones((n, n)), -1)
+    w[:, -1] = 1
+    return w
+
+
+@pytest.mark.parametrize("assume_a", [None, "gen", "banded"])
+@pytest.mark.parametrize("full_output", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 8, 14, 16, 40])
+def test_columns_that_repeat_each_other_hide_no_error(rng, k, full_output, assume_a):
+    """Signs that sum to zero let them cancel: 2e-2, and a report that called it a success."""
+    n = 64
+    w = wilkinson(n)
+    b = np.repeat(rng.standard_normal((n, 1)), k, axis=1)
+    x = solve(w, b, assume_a=assume_a, full_output=full_output)
+    x = x[0] if full_output else x
+    assert backward_error(w, x, b).max() <= np.sqrt(n) * U
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("step", [(slice(None, None, -1),) * 2, (slice(None, None, 2),) * 2])
+def test_graded_columns_in_any_layout(rng, dtype, step):
+    """The growth of the pivots was measured in layouts that the kernels do not read."""
+    a = rng.standard_normal((62, 62)).astype(dtype)
+    a[:, :2] *= 1e-20 if dtype != "float32" else 1e-9
+    view = a[step]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LinAlgWarning)
+        x = solve(view, np.ones(len(view), dtype))
+        expected = solve(np.array(view), np.ones(len(view), dtype))
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("trans", [0, 1])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_a_matrix_that_became_smaller_is_judged_by_its_norm_of_now(rng, trans, k):
+    """The norm of the matrix that was factored let 4e-4 pass."""
+    n = 50
+    q = np.eye(n) + 0.01 * rng.standard_normal((n, n))
+    a = q.copy()
+    a[0] *= 1e14
+    a = a.T.copy() if trans else a
+    factors = lu_factor(a)
+    b = np.ones((n, k))
+    b[0] = 0
+    rows = a.T if trans else a
+    rows[0] = q[0]
+    rows[1:] *= 1.001
+    with pytest.raises(LinAlgError, match="modified"):
+        lu_solve(factors, b, trans=trans)
+
+
+def test_complex_diagonals_near_overflow():
+    """A quotient of complex numbers overflows on the way. That |d| overflows gives a warning."""
+    d = np.full(50, 1.2e308, complex)
+    d[::2] *= 1 + 1j
+    with pytest.warns(LinAlgWarning):
+        x = solve(np.diag(d), np.full(50, 1e308, complex))
+    expected = np.where(np.arange(50) % 2, 1 / 1.2, (1 - 1j) / 2.4)
+    np.testing.assert_allclose(x, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e-20), ("float64", 1e-290)])
+@pytest.mark.parametrize("width", [1, 60])
+def test_substitution_that_underflows_is_seen(rng, dtype, scale, width):
+    """Products of entries of A and x below the smallest normal number: 100 times the bound."""
+    n = 60
+    t = np.eye(n) + 0.1 * np.triu(np.tril(rng.standard_normal((n, n)), width), 1)
+    t = (t * scale).astype(dtype)
+    info = np.finfo(dtype)
+    x_true = rng.standard_normal(n) * float(info.smallest_normal) / scale / 10
+    b = (t.astype(np.longdouble) @ x_true.astype(np.longdouble)).astype(dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        x, report = solve(t, b, full_output=True)
+    error = backward_error(t, x, b)
+    assert error <= np.sqrt(n) * info.eps / 2 or (caught and not report.status.is_success)
+
+
+@pytest.mark.parametrize("factor", ["lu", "cho"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_factors_of_a_padded_view_survive_a_copy(rng, factor, order, dtype):
+    """A copy has another layout; the factors were then taken for those of the transpose."""
+    whole = np.zeros((52, 53), dtype, order=order)
+    a = whole[:50, :50]
+    a[...] = rng.standard_normal((50, 50))
+    if dtype == "complex128":
+        a[...] += 1j * rng.standard_normal((50, 50))
+    if factor == "cho":
+        a[...] = a @ a.conj().T + 50 * np.eye(50)
+    b = rng.standard_normal((50, 2)).astype(dtype)
+    factors = lu_factor(a) if factor == "lu" else cho_factor(a)
+    again = pickle.loads(pickle.dumps(factors))
+    x = lu_solve(again, b) if factor == "lu" else cho_solve(again, b)
+    assert backward_error(a, x, b).max() <= np.sqrt(50) * U
+
+
+@pytest.mark.parametrize(("dtype", "small"), [("float64", 1e-15), ("float32", 1e-8)])
+def test_r_has_the_signs_of_lapack_where_its_first_rows_are_small(rng, dtype, small):
+    """The sign was read off a difference that rounding had made zero."""
+    a = rng.standard_normal((3000, 200)).astype(dtype)
+    a[:200] *= small
+    r = mplinalg.qr(a, mode="r")[0]
+    expected = np.linalg.qr(a, mode="r")
+    assert np.array_equal(np.sign(r.diagonal()), np.sign(expected.diagonal()))
+
+
+def test_residues_that_overflow_are_no_numpy_warning(rng):
+    a, b = rng.standard_normal((2000, 500)), rng.standard_normal(2000) * 1e200
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert mplinalg.lstsq(a, b)[1] == np.inf

@@ -88,7 +88,10 @@ def test_the_gallery(name):
 
 @pytest.mark.parametrize("mode", ["geometric", "one_small", "one_large", "arithmetic"])
 def test_every_condition_number(rng, mode):
-    """x is as accurate as a solve in double; beyond 1 / u_single most is left to others."""
+    """x is as accurate as a solve in double, or as changes of A by 4 u allow.
+
+    Beyond 1 / u_single most is left to others.
+    """
     for exponent in range(17):
         a = gallery.randsvd(100, 10.0**exponent, mode, rng=exponent)
         x_true = draw(rng, (100, 1), "float64")
@@ -101,7 +104,8 @@ def test_every_condition_number(rng, mode):
             assert not seen.converged
         if seen.converged:
             error = np.abs(seen.x - x_true).max()
-            assert error <= 10 * np.abs(np.linalg.solve(a, b) - x_true).max() + 4 * U
+            allowed = 4 * U * np.linalg.cond(a, np.inf) * np.abs(x_true).max()
+            assert error <= max(10 * np.abs(np.linalg.solve(a, b) - x_true).max(), allowed)
 
 
 @pytest.mark.parametrize("scaled", ["rows", "columns", "both"])
@@ -174,19 +178,19 @@ def test_right_hand_sides_of_every_size(rng):
 
 
 def test_what_is_reported_is_what_was_reached(rng):
-    """The figures that the kernel gives are those of the x that it gives."""
+    """What converged meets both tests; the steps are counted, kappa is a lower bound."""
     n = 100
     a = gallery.randsvd(n, 1e5, "geometric", rng=3)
     b = draw(rng, (2, n), "float64")
-    x, info, piv = np.empty_like(b), np.zeros(3), np.empty(n, np.int32)
+    x, piv = np.empty_like(b), np.empty(n, np.int32)
     lu = np.empty((n, n), np.float32)
     names = ("gemm", "trsv", "trsm")
     addresses = tuple(lapack.address(name, lu.dtype) for name in names)
-    outcome, kappa = kernels.gesv_refined(*addresses, a, a, False, b, x, lu, lu, piv, info)
+    outcome, kappa, steps = kernels.gesv_refined(*addresses, a, a, False, b, x, lu, lu, piv)
     assert outcome == kernels.CONVERGED
-    assert 1 <= info[0] <= 30
-    assert np.max(backward_error(a, x.T, b.T)) <= info[1] + 2 * U
-    assert np.max(componentwise_backward_error(a, x.T, b.T)) <= info[2] + 2 * U
+    assert 1 <= steps <= 30
+    assert np.max(backward_error(a, x.T, b.T)) <= n**0.5 * U + 2 * U
+    assert np.max(componentwise_backward_error(a, x.T, b.T)) <= 10 * n**0.5 * U + 2 * U
     assert 1e2 < kappa <= 1.01 * np.linalg.cond(a, np.inf)
 
 

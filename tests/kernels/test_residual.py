@@ -20,10 +20,10 @@ def cabs1(x):
     return abs(x.real) + abs(x.imag)
 
 
-def apply(kernel, lines, x, b):
+def apply(kernel, lines, x, w, b):
     """(r, d) of a kernel of the plain kind."""
     r, d = b.copy(), cabs1(b)
-    kernel(lines.view(float), x.view(float), r.view(float), d)
+    kernel(lines.view(float), x.view(float), w, r.view(float), d)
     return r, d
 
 
@@ -42,12 +42,13 @@ SHAPES = [(0, 3), (3, 0), *((m, n) for m in (1, 5) for n in range(1, 10)), (67, 
 def test_rows_and_columns(shape, is_complex):
     a = draw(*shape, is_complex=is_complex)
     x, b = draw(shape[1], is_complex=is_complex), draw(shape[0] + 1, is_complex=is_complex)[1:]
-    expected, sizes = b - a @ x, cabs1(a) @ cabs1(x) + cabs1(b)
+    w = abs(draw(shape[1])) + cabs1(x)
+    expected, sizes = b - a @ x, cabs1(a) @ w + cabs1(b)
     bound = 30 * max(shape) * U * sizes
     kind = "complex_" if is_complex else "real_"
     columns = np.ascontiguousarray(a.T)
     for direction, lines in [("along", a), ("across", columns)]:
-        r, d = apply(getattr(residual, kind + direction), lines, x, b)
+        r, d = apply(getattr(residual, kind + direction), lines, x, w, b)
         assert np.all(cabs1(r - expected) <= bound)
         assert np.all(abs(d - sizes) <= bound)
         kernel = getattr(extended, ("extended_complex_" if is_complex else "extended_") + direction)
@@ -62,8 +63,9 @@ def test_symmetric(n, upper):
     x, b = draw(n), draw(n, 1)[:, 0]
     lines = np.where(np.triu(np.ones((n, n), bool)) == upper, a, np.nan)
     np.fill_diagonal(lines, a.diagonal())
-    r, d = apply(lambda *args: residual.real_symmetric(args[0], upper, *args[1:]), lines, x, b)
-    sizes = abs(a) @ abs(x) + abs(b)
+    w = abs(draw(n)) + abs(x)
+    r, d = apply(lambda *args: residual.real_symmetric(args[0], upper, *args[1:]), lines, x, w, b)
+    sizes = abs(a) @ w + abs(b)
     assert np.all(abs(r - (b - a @ x)) <= 30 * n * U * sizes)
     assert np.all(abs(d - sizes) <= 30 * n * U * sizes)
 
@@ -81,8 +83,9 @@ def test_hermitian(n, upper, conjugated):
     def kernel(lines, *rest):
         residual.complex_hermitian(lines, upper, conjugated, *rest)
 
-    r, d = apply(kernel, lines, x, b)
-    sizes = cabs1(a) @ cabs1(x) + cabs1(b)
+    w = abs(draw(n)) + cabs1(x)
+    r, d = apply(kernel, lines, x, w, b)
+    sizes = cabs1(a) @ w + cabs1(b)
     assert np.all(cabs1(r - (b - a @ x)) <= 30 * n * U * sizes)
     assert np.all(abs(d - sizes) <= 30 * n * U * sizes)
 

@@ -46,7 +46,7 @@ def _copy_lines(lines, real, lu_real, pair, flipped):  # type: ignore[no-untyped
 
 
 @kernel
-def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound):  # type: ignore[no-untyped-def]
+def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, b, x, bound):  # type: ignore[no-untyped-def]
     """Solve op(A) x = b with the factors of `getrf_rows`, and judge the answer.
 
     A few right-hand sides are refined once if they are not well within `bound`; of many, more care
@@ -62,8 +62,6 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
         The lines are the columns of op(A).
     lu, piv
         Factors of the matrix that has these lines as rows.
-    norm : float
-        Infinity norm of op(A), with |re| + |im| for complex.
     b, x : array, shape (k, n) and (k, n) or (k + 1, n)
         Right-hand sides as lines; solutions, and if there is room that of a random right-hand side.
     bound : float
@@ -88,25 +86,24 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound): 
             z_size = largest(x[k])
         getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
         stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])
-        omega = judge(gemm, 0, real, pair, flipped, False, False, norm, b, x, bound)
+        omega = judge(gemm, 0, real, pair, flipped, False, False, b, x, bound)
         if omega <= bound or k <= FEW:
             break
     if k <= FEW and bound / 2 < omega < np.inf:
         r = np.empty((1, n), b.dtype)
-        d = np.zeros(n)
+        unused = np.zeros(n)
         for c in range(k):
             r[0] = b[c]
-            multiply_add(
-                real, pair, flipped, False, False, x[c].view(real.dtype), r[0].view(real.dtype), d
-            )
+            x_real, r_real = x[c].view(real.dtype), r[0].view(real.dtype)
+            multiply_add(real, pair, flipped, False, False, x_real, unused, r_real, unused)
             getrs_rows(gemm, trsv, trsm, lu, piv, r, flipped, False)
             x[c] += r[0]
-        omega = judge(gemm, 0, real, pair, flipped, False, False, norm, b, x, bound)
+        omega = judge(gemm, 0, real, pair, flipped, False, False, b, x, bound)
     return omega, stretch
 
 
 @kernel
-def potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, norm, b, x, bound):  # type: ignore[no-untyped-def]
+def potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, b, x, bound):  # type: ignore[no-untyped-def]
     """As `getrs_checked`, with the factor of `potrf_rows`, A Hermitian, one triangle read."""
     k, n = b.shape
     pair = real.shape[1] // n
@@ -126,7 +123,7 @@ def potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, norm, b, x, bound):  #
             for row in range(k):
                 for i in range(n):
                     x[row, i] = np.conj(x[row, i])
-        omega = judge(0, hemm, real, pair, False, True, upper, norm, b, x, bound)
+        omega = judge(0, hemm, real, pair, False, True, upper, b, x, bound)
         if omega <= bound or k <= FEW:
             break
     return omega, stretch
@@ -157,7 +154,7 @@ def gesv_lines(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, b
     info = getrf_rows(gemm, lu, lu_real, piv)
     if info:
         return info, np.inf, np.inf, norm
-    omega, stretch = getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, norm, b, x, bound)
+    omega, stretch = getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, b, x, bound)
     return 0, omega, norm * stretch, norm
 
 
@@ -193,5 +190,5 @@ def posv_lines(gemm, herk, hemm, trsv, trsm, lines, real, upper, whole, b, x, c,
     info = potrf_rows(gemm, herk, c, upper)
     if info:
         return info, np.inf, np.inf, norm
-    omega, stretch = potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, norm, b, x, bound)
+    omega, stretch = potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, b, x, bound)
     return 0, omega, norm * stretch, norm

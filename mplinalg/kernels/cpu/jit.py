@@ -1,7 +1,7 @@
 """How this library compiles: without the GIL, cached on disk, IEEE division, sums reassociated.
 
-Kernels are serial; parallel callers split the work over Python threads, which the released GIL
-makes real. (Numba's own thread pools may not be entered from two threads at once.)
+Kernels are serial; callers may run several in Python threads, which the released GIL makes real.
+(Numba's own thread pools may not be entered from two threads at once.)
 NaN and infinity keep their meaning: `nnan` and `ninf` are not among the flags.
 """
 

@@ -1,8 +1,10 @@
 """The certificate of a solution: its normwise backward error, computed from A, b and x alone.
 
-Lines as in `gesv`. Flops: 2 n^2 for each line that is judged by itself, an eighth of that for each
-of many. Bytes moved: one read of A for each line or combination of lines up to `FEW`; beyond, BLAS
-multiplies A by `_BLOCK` of them at a time.
+A is taken as it is now, with its norm, whatever it was when it was factored.
+
+Lines as in `gesv`. Flops: 2 n^2 for each line that is judged by itself, an eighth or a quarter of
+that for each of many. Bytes moved: one read of A for each line or combination of lines up to `FEW`;
+beyond, BLAS multiplies A by `_BLOCK` of them at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 
 import numpy as np
 
-from .calls import LEFT, LOWER, NO, TRANSPOSE, UPPER, at, call
+from .calls import LEFT, LOWER, NO, TRANSPOSE, UPPER, at, call, larger
 from .getrs import FEW
 from .jit import kernel
 from .residual import multiply_add
@@ -24,14 +26,14 @@ _BLOCK = 64
 
 
 @kernel
-def judge(gemm, hemm, real, pair, flipped, triangle, upper, norm, b, x, bound):  # type: ignore[no-untyped-def]
+def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # type: ignore[no-untyped-def]
     """The largest normwise backward error of the lines of x, or a bound; infinity if unknown.
 
     Many lines are judged by combinations of them, each scaled by its size and a random weight in
-    +-[3/4, 5/4); one by one if a combination is not within `bound`. Weights of equal size would let
-    the errors of columns that repeat each other cancel. Here, whatever the errors of the others,
-    the chance that one t times too large stays within `bound` is at most 2 / t; its square if all
-    lines are alike: then several combinations have to cancel.
+    +-[3/4, 5/4). Weights of equal size would let the errors of columns that repeat each other
+    cancel. Here, whatever the errors of the others, the chance that one t times too large stays
+    within `bound` is at most 2 / t. So a combination must be well within `bound`, or another one of
+    the same lines be within it too, or each of them by itself.
 
     Parameters
     ----------
@@ -45,106 +47,137 @@ def judge(gemm, hemm, real, pair, flipped, triangle, upper, norm, b, x, bound): 
         The lines are the columns of op(A).
     triangle, upper : bool
         A is Hermitian, and one triangle of its rows is read.
-    norm : float
-        Infinity norm of op(A), with |re| + |im| for complex.
     b, x : array, shape (k, n)
         Right-hand sides and solutions as lines.
     bound : float
         What the backward error is wanted to meet.
     """
     k, n = b.shape
-    if pair == 2:
-        norm *= HALF_ROOT  # of |re| + |im|: no more than that of the moduli
     a = (gemm, hemm, real, pair, flipped, triangle, upper)
+    lines = np.arange(k)
     if k <= FEW or n < _GROUP:
-        return largest(_errors(a, norm, b, x, b[0], 1))
-    seen = _errors(a, norm, b, x, b[0], _GROUP)
-    if seen.size == 1 and seen[0] <= bound:  # one combination: make it two
-        seen[0] = max(seen[0], _errors(a, norm, b, x, x[0], _GROUP)[0])
+        return _alone(a, b, x, lines)
+    norm = _norm(a)
+    seen = _together(a, norm, b, x, lines, b[0])
+    lines = _of_groups(k, seen, 0.0 if k <= _GROUP else bound / _GROUP)
+    again = _together(a, norm, b, x, lines, x[0])
+    for g in range(again.size):
+        group = lines[g * _GROUP] // _GROUP
+        seen[group] = larger(seen[group], again[g])
     # good lines may add up to more than the bound, or one of them be bad
-    doubtful = np.array([c for c in range(k) if not seen[c // _GROUP] <= bound])
-    if doubtful.size > 0:
-        seen[doubtful // _GROUP] = 0
-        alone = _errors(a, norm, b[doubtful], x[doubtful], b[0], 1)
-        return max(largest(seen), largest(alone))
-    return largest(seen)
+    lines = _of_groups(k, seen, bound)
+    for c in lines:
+        seen[c // _GROUP] = 0
+    return larger(largest(seen), _alone(a, b, x, lines))
 
 
 @kernel
-def _errors(a, norm, b, x, salt, together):  # type: ignore[no-untyped-def]
-    """The backward errors of the lines, or combinations of so many, infinity if unknown.
+def _of_groups(k, errors, bound):  # type: ignore[no-untyped-def]
+    """The lines, of k, whose group has an error that is not within `bound`, or is not zero."""
+    lines = np.empty(k, np.int64)
+    count = 0
+    for c in range(k):
+        if not errors[c // _GROUP] <= bound:
+            lines[count] = c
+            count += 1
+    return lines[:count]
+
+
+@kernel
+def _alone(a, b, x, lines):  # type: ignore[no-untyped-def]
+    """The largest backward error of these lines, each by itself; infinity if unknown."""
+    n = b.shape[1]
+    block = max(1, min(lines.size, _BLOCK))
+    r = np.empty((block, n), b.dtype)
+    y = np.empty((block, n), b.dtype)
+    x_size = np.empty(block)
+    b_size = np.empty(block)
+    worst = 0.0
+    for start in range(0, lines.size, block):
+        count = min(block, lines.size - start)
+        for g in range(count):
+            c = lines[start + g]
+            x_size[g] = largest(x[c])
+            b_size[g] = largest(b[c])
+            top = larger(x_size[g], b_size[g])
+            if not top < np.inf:
+                return np.inf
+            weight = math.ldexp(1.0, -max(math.frexp(top)[1], -1000))  # no rounding
+            x_size[g] *= weight
+            b_size[g] *= weight
+            for i in range(n):
+                r[g, i] = b[c, i] * weight
+                y[g, i] = x[c, i] * weight
+        norm = _subtract_product(a, y[:count], r[:count])
+        for g in range(count):
+            r_size = largest(r[g])
+            if not r_size < np.inf or not norm < np.inf:
+                return np.inf
+            if r_size > 0:
+                worst = max(worst, r_size / (norm * x_size[g] + b_size[g]))
+    return worst
+
+
+@kernel
+def _together(a, norm, b, x, lines, salt):  # type: ignore[no-untyped-def]
+    """The backward errors of combinations of `_GROUP` of these lines; infinity if unknown.
 
     `salt` as `vectors.fill_random`.
     """
-    k, n = b.shape
-    omega = np.full(-(-k // together), np.inf)
-    block = min(omega.size, _BLOCK)
+    n = b.shape[1]
+    omega = np.full(-(-lines.size // _GROUP), np.inf)
+    block = max(1, min(omega.size, _BLOCK))
     r = np.empty((block, n), b.dtype)
     y = np.empty((block, n), b.dtype)
-    share = np.empty(block)
-    random = np.empty(k)
+    random = np.empty(lines.size)
     fill_random(random, salt)
     for start in range(0, omega.size, block):
-        groups = min(block, omega.size - start)
-        for g in range(groups):
-            first = (start + g) * together
-            last = min(first + together, k)
-            share[g] = _combine(b[first:last], x[first:last], norm, random[first:last], r[g], y[g])
-        if not _subtract_product(a, y[:groups], r[:groups]):
-            return omega
-        for g in range(groups):
-            error = largest(r[g]) / share[g]
-            if error < np.inf and share[g] < np.inf:
+        count = min(block, omega.size - start)
+        r[:] = 0
+        y[:] = 0
+        for g in range(count):
+            for place in range((start + g) * _GROUP, min((start + g + 1) * _GROUP, lines.size)):
+                c = lines[place]
+                scale = norm * largest(x[c]) + largest(b[c])
+                if not scale < np.inf:
+                    return omega
+                if scale > 0:
+                    weight = (random[place] + math.copysign(1.5, random[place])) / 2.0 / scale
+                    for i in range(n):
+                        r[g, i] += b[c, i] * weight
+                        y[g, i] += x[c, i] * weight
+        _subtract_product(a, y[:count], r[:count])
+        for g in range(count):
+            error = largest(r[g])
+            if error < np.inf:
                 omega[start + g] = error
     return omega
 
 
 @kernel
-def _combine(b, x, norm, random, r, y):  # type: ignore[no-untyped-def]
-    """r, y <- the sum of the lines of b, and of x, each scaled to ||A|| ||x|| + ||b|| near 1.
-
-    Returns what that was scaled to for a single line (no rounding: a power of two), for several 1;
-    infinity if a line is not finite.
-    """
-    together, n = b.shape
-    r[:] = 0
-    y[:] = 0
-    share = 1.0
-    for c in range(together):
-        scale = norm * largest(x[c]) + largest(b[c])
-        if not scale < np.inf:
-            return np.inf
-        if scale > 0:
-            share, exponent = math.frexp(scale)
-            weight = math.ldexp(1.0, -exponent)
-            if together > 1:
-                weight *= (random[c] + math.copysign(1.5, random[c])) / (2.0 * share)
-                share = 1.0
-            for i in range(n):
-                r[i] += b[c, i] * weight
-                y[i] += x[c, i] * weight
-    return share
+def _norm(a):  # type: ignore[no-untyped-def]
+    """Infinity norm of op(A); of complex numbers 1 / sqrt(2) of that with |re| + |im|."""
+    _, _, real, pair, flipped, triangle, upper = a
+    n = real.shape[0]
+    zero = np.zeros(pair * n, real.dtype)
+    d = np.zeros(n)
+    multiply_add(real, pair, flipped, triangle, upper, zero, np.ones(n), zero.copy(), d)
+    return largest(d) * HALF_ROOT if pair == 2 else largest(d)
 
 
 @kernel
 def _subtract_product(a, y, r):  # type: ignore[no-untyped-def]
-    """Each line of r <- it - op(A) times that of y, some of them conjugated; False: not finite."""
+    """Each line of r <- it - op(A) times that of y, some of them conjugated. Returns `_norm`."""
     gemm, hemm, real, pair, flipped, triangle, upper = a
     k, n = y.shape
     if k <= FEW:
-        d = np.zeros(n)
+        ones = np.ones(n)
+        d = np.empty(n)
         for c in range(k):
-            multiply_add(
-                real,
-                pair,
-                flipped,
-                triangle,
-                upper,
-                y[c].view(real.dtype),
-                r[c].view(real.dtype),
-                d,
-            )
-        return largest(d) < np.inf
+            d[:] = 0
+            y_real, r_real = y[c].view(real.dtype), r[c].view(real.dtype)
+            multiply_add(real, pair, flipped, triangle, upper, y_real, ones, r_real, d)
+        return largest(d) * HALF_ROOT if pair == 2 else largest(d)
     # BLAS reads lines as columns
     one = y.dtype.type(1)
     if triangle:
@@ -158,4 +191,4 @@ def _subtract_product(a, y, r):  # type: ignore[no-untyped-def]
     else:
         op = NO if flipped else TRANSPOSE
         call(gemm, (op, NO, n, k, n, -one, at(real, 0), n, at(y, 0), n, one, at(r, 0), n))
-    return True
+    return _norm(a)

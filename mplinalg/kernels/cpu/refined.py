@@ -21,7 +21,7 @@ from .jit import kernel
 from .judge import HALF_ROOT
 from .potrf import potrf_rows
 from .residual import multiply_add
-from .vectors import fill_random, largest, magnitude
+from .vectors import fill_random, largest, magnitude, measure
 
 CONVERGED, DOUBTFUL, BROKEN = 0, 1, 2
 """Every column is finished; the factors stand, but x does not; there are no factors."""
@@ -165,13 +165,14 @@ def _errors(norm, b_size, x, r, d):  # type: ignore[no-untyped-def]
 
 @kernel
 def _refine(  # type: ignore[no-untyped-def]
-    addresses, real, pair, flipped, definite, upper, norm, factors, piv, b, x, info
+    addresses, real, pair, flipped, definite, upper, norm, factors, piv, b, x
 ):
-    """Refine until every line of x is finished. Returns (outcome, lower bound on the condition).
+    """Refine until every line of x is finished.
 
-    info: steps taken, largest normwise and componentwise backward error.
+    Returns (outcome, lower bound on the condition number, most steps of a line).
     """
     k, n = b.shape
+    most = 0
     unit = 2.0**-53
     bound = math.sqrt(n) * unit
     limit = 10 * bound
@@ -180,7 +181,8 @@ def _refine(  # type: ignore[no-untyped-def]
     new = np.empty(n, b.dtype)
     r = np.empty(n, b.dtype)
     r_new = np.empty(n, b.dtype)
-    d = np.empty(n)
+    w = np.zeros(n)
+    d = np.zeros(n)
     plain_norm = norm
     if pair == 2:
         norm *= HALF_ROOT
@@ -193,14 +195,13 @@ def _refine(  # type: ignore[no-untyped-def]
     last_size = y_size
     ratio = 0.0
     for correction in range(_MAX_STEPS):
-        d[:] = 0
         multiply_add(
-            real, pair, flipped, definite, upper, step.view(real.dtype), r.view(real.dtype), d
+            real, pair, flipped, definite, upper, step.view(real.dtype), w, r.view(real.dtype), d
         )
         _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
         size = largest(step)
         if not size < 0.5 * last_size:
-            return DOUBTFUL, kappa
+            return DOUBTFUL, kappa, most
         if correction == 0:
             ratio = size / y_size
         if ratio * (size / y_size) <= _UNSEEN:
@@ -210,26 +211,27 @@ def _refine(  # type: ignore[no-untyped-def]
         b_size = largest(b[c])
         r[:] = b[c]
         _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, x[c])
-        for i in range(n):
-            d[i] = magnitude(b[c, i])
+        measure(b[c], d)
+        measure(x[c], w)
         multiply_add(
-            real, pair, flipped, definite, upper, x[c].view(real.dtype), r.view(real.dtype), d
+            real, pair, flipped, definite, upper, x[c].view(real.dtype), w, r.view(real.dtype), d
         )
         omega, berr, last_size = _errors(norm, b_size, x[c], r, d)
         if not omega < np.inf:
-            return DOUBTFUL, kappa
+            return DOUBTFUL, kappa, most
         steps = 0
         while not (omega <= bound and berr <= 2 * unit):
             if steps == _MAX_STEPS:
-                return DOUBTFUL, kappa
+                return DOUBTFUL, kappa, most
             _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
             step_size = largest(step)
             for i in range(n):
                 new[i] = x[c, i] + step[i]
                 r_new[i] = b[c, i]
-                d[i] = magnitude(b[c, i])
+            measure(b[c], d)
+            measure(new, w)
             multiply_add(
-                real, pair, flipped, definite, upper, new.view(real.dtype),
+                real, pair, flipped, definite, upper, new.view(real.dtype), w,
                 r_new.view(real.dtype), d,
             )  # fmt: skip
             omega_new, berr_new, _ = _errors(norm, b_size, new, r_new, d)
@@ -237,7 +239,7 @@ def _refine(  # type: ignore[no-untyped-def]
             met, was_met = omega_new <= bound, omega <= bound
             contracts = step_size <= 0.5 * last_size
             if not omega_new < np.inf or not (contracts or met or was_met):
-                return DOUBTFUL, kappa
+                return DOUBTFUL, kappa, most
             settled = (met and berr_new <= 2 * unit) or not berr_new <= 0.5 * berr
             better = berr_new <= berr if met or was_met else True
             if better:
@@ -247,41 +249,40 @@ def _refine(  # type: ignore[no-untyped-def]
             last_size = step_size
             if settled and omega <= bound:
                 if berr > limit:
-                    return DOUBTFUL, kappa
+                    return DOUBTFUL, kappa, most
                 break
         if b_size > 0:
             kappa = max(kappa, plain_norm * (largest(x[c]) / b_size))
-        info[0] = max(info[0], steps)
-        info[1] = max(info[1], omega)
-        info[2] = max(info[2], berr)
-    return CONVERGED, kappa
+        most = max(most, steps)
+    return CONVERGED, kappa, most
 
 
 @kernel
-def gesv_refined(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv, info):  # type: ignore[no-untyped-def]
+def gesv_refined(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv):  # type: ignore[no-untyped-def]
     """Solve op(A) x = b to double precision with LU factors in single.
 
     Parameters as `gesv.gesv_lines`, x of shape (k, n), `lu` in single precision; `gemm`, `trsv`,
-    `trsm` for that; `info` of three floats, zeros, receives the steps taken and the largest
-    normwise and componentwise backward errors.
+    `trsm` for that.
 
     Returns
     -------
     outcome : int
     kappa : float
         A lower bound on the condition number in the infinity norm.
+    steps : int
+        The most of a right-hand side.
     """
     pair = real.shape[1] // real.shape[0]
     norm = _convert(lines, real, lu_real, pair, flipped)
     if not norm < np.inf or getrf_rows(gemm, lu, lu_real, piv):
-        return BROKEN, np.inf
+        return BROKEN, np.inf, 0
     if not _has_even_pivots(lu):
-        return DOUBTFUL, np.inf
-    return _refine((gemm, trsv, trsm), real, pair, flipped, False, False, norm, lu, piv, b, x, info)
+        return DOUBTFUL, np.inf, 0
+    return _refine((gemm, trsv, trsm), real, pair, flipped, False, False, norm, lu, piv, b, x)
 
 
 @kernel
-def posv_refined(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, info):  # type: ignore[no-untyped-def]
+def posv_refined(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c):  # type: ignore[no-untyped-def]
     """Solve A x = b, A Hermitian, to double precision with a Cholesky factor in single.
 
     Parameters as `gesv.posv_lines` and `gesv_refined`, which see.
@@ -289,6 +290,6 @@ def posv_refined(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c, inf
     pair = real.shape[1] // real.shape[0]
     norm = _convert_triangle(lines, c, upper, whole)
     if not norm < np.inf or potrf_rows(gemm, herk, c, upper):
-        return BROKEN, np.inf
+        return BROKEN, np.inf, 0
     piv = np.empty(0, np.int32)
-    return _refine((gemm, trsv, trsm), real, pair, False, True, upper, norm, c, piv, b, x, info)
+    return _refine((gemm, trsv, trsm), real, pair, False, True, upper, norm, c, piv, b, x)

@@ -1,9 +1,9 @@
-"""r = b - A x and d = |A||x| + |b| of one vector in one pass over A.
+"""r = b - A x and d = |A| w + |b| of one vector in one pass over A; mostly w = |x|.
 
 Lines as in `conversion`: ``*_along`` kernels take the rows of a C-like A, ``*_across`` kernels the
-columns of an F-like A. Complex numbers are pairs of reals with magnitudes |re| + |im|. `r` and `d`
-hold b and |b| on entry. The Hermitian kernels read one triangle: entry j of line i for j >= i
-(`upper`) or j <= i.
+columns of an F-like A. Complex numbers are pairs of reals with magnitudes |re| + |im|; w is real.
+`r` and `d` hold b and |b| on entry. The Hermitian kernels read one triangle: entry j of line i for
+j >= i (`upper`) or j <= i.
 
 Flops: 4 n^2 (real). Bytes moved: one read of A (of one triangle, if Hermitian).
 """
@@ -16,32 +16,30 @@ from .jit import kernel
 
 
 @kernel
-def real_along(lines, x, r, d):  # type: ignore[no-untyped-def]
+def real_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for i in range(lines.shape[0]):
         row = lines[i]
         total = 0.0
         size = 0.0
         for j in range(row.size):
-            product = row[j] * x[j]
-            total += product
-            size += abs(product)
+            total += row[j] * x[j]
+            size += abs(row[j]) * w[j]
         r[i] -= total
         d[i] += size
 
 
 @kernel
-def real_across(lines, x, r, d):  # type: ignore[no-untyped-def]
+def real_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for j in range(lines.shape[0]):
         column = lines[j]
-        xj = x[j]
+        xj, wj = x[j], w[j]
         for i in range(column.size):
-            product = column[i] * xj
-            r[i] -= product
-            d[i] += abs(product)
+            r[i] -= column[i] * xj
+            d[i] += abs(column[i]) * wj
 
 
 @kernel
-def complex_along(lines, x, r, d):  # type: ignore[no-untyped-def]
+def complex_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for i in range(lines.shape[0]):
         row = lines[i]
         re = 0.0
@@ -54,54 +52,51 @@ def complex_along(lines, x, r, d):  # type: ignore[no-untyped-def]
             xi = x[2 * j + 1]
             re += ar * xr - ai * xi
             im += ar * xi + ai * xr
-            size += (abs(ar) + abs(ai)) * (abs(xr) + abs(xi))
+            size += (abs(ar) + abs(ai)) * w[j]
         r[2 * i] -= re
         r[2 * i + 1] -= im
         d[i] += size
 
 
 @kernel
-def complex_across(lines, x, r, d):  # type: ignore[no-untyped-def]
+def complex_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for j in range(lines.shape[0]):
         column = lines[j]
         xr = x[2 * j]
         xi = x[2 * j + 1]
-        xsize = abs(xr) + abs(xi)
+        wj = w[j]
         for i in range(column.size // 2):
             ar = column[2 * i]
             ai = column[2 * i + 1]
             r[2 * i] -= ar * xr - ai * xi
             r[2 * i + 1] -= ar * xi + ai * xr
-            d[i] += (abs(ar) + abs(ai)) * xsize
+            d[i] += (abs(ar) + abs(ai)) * wj
 
 
 @kernel
-def real_symmetric(lines, upper, x, r, d):  # type: ignore[no-untyped-def]
+def real_symmetric(lines, upper, x, w, r, d):  # type: ignore[no-untyped-def]
     n = lines.shape[0]
     for i in range(n):
         first = i + 1 if upper else 0
         last = n if upper else i
         row = lines[i, first:last]
-        xs = x[first:last]
-        rs = r[first:last]
-        ds = d[first:last]
-        xi = x[i]
+        xs, ws = x[first:last], w[first:last]
+        rs, ds = r[first:last], d[first:last]
+        xi, wi = x[i], w[i]
         total = lines[i, i] * xi
-        size = abs(total)
+        size = abs(lines[i, i]) * wi
         for j in range(row.size):
             a = row[j]
-            product = a * xs[j]
-            total += product
-            size += abs(product)
-            mirrored = a * xi
-            rs[j] -= mirrored
-            ds[j] += abs(mirrored)
+            total += a * xs[j]
+            size += abs(a) * ws[j]
+            rs[j] -= a * xi
+            ds[j] += abs(a) * wi
         r[i] -= total
         d[i] += size
 
 
 @kernel
-def complex_hermitian(lines, upper, conjugated, x, r, d):  # type: ignore[no-untyped-def]
+def complex_hermitian(lines, upper, conjugated, x, w, r, d):  # type: ignore[no-untyped-def]
     """`conjugated`: lines[i, j] is conj(A[i, j]) (the columns of an F-like A). Diagonal: real."""
     n = lines.shape[0]
     sign = -1.0 if conjugated else 1.0
@@ -111,11 +106,11 @@ def complex_hermitian(lines, upper, conjugated, x, r, d):  # type: ignore[no-unt
         row = lines[i]
         yr = x[2 * i]
         yi = x[2 * i + 1]
-        ysize = abs(yr) + abs(yi)
+        wi = w[i]
         diagonal = row[2 * i]
         re = diagonal * yr
         im = diagonal * yi
-        size = abs(diagonal) * ysize
+        size = abs(diagonal) * wi
         for j in range(first, last):
             ar = row[2 * j]
             ai = sign * row[2 * j + 1]
@@ -124,11 +119,11 @@ def complex_hermitian(lines, upper, conjugated, x, r, d):  # type: ignore[no-unt
             xi = x[2 * j + 1]
             re += ar * xr - ai * xi
             im += ar * xi + ai * xr
-            size += magnitude * (abs(xr) + abs(xi))
+            size += magnitude * w[j]
             # A[j, i] = conj(A[i, j])
             r[2 * j] -= ar * yr + ai * yi
             r[2 * j + 1] -= ar * yi - ai * yr
-            d[j] += magnitude * ysize
+            d[j] += magnitude * wi
         r[2 * i] -= re
         r[2 * i + 1] -= im
         d[i] += size
@@ -165,19 +160,19 @@ def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[
 
 
 @kernel
-def multiply_add(real, pair, flipped, triangle, upper, x, r, d):  # type: ignore[no-untyped-def]
-    """r <- r - op(A) x, d <- d + |op(A)||x|, for one vector of real numbers or pairs."""
+def multiply_add(real, pair, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
+    """r <- r - op(A) x, d <- d + |op(A)| w, for one vector of real numbers or pairs."""
     if triangle:
         if pair == 1:
-            real_symmetric(real, upper, x, r, d)
+            real_symmetric(real, upper, x, w, r, d)
         else:
-            complex_hermitian(real, upper, False, x, r, d)
+            complex_hermitian(real, upper, False, x, w, r, d)
     elif pair == 1:
         if flipped:
-            real_across(real, x, r, d)
+            real_across(real, x, w, r, d)
         else:
-            real_along(real, x, r, d)
+            real_along(real, x, w, r, d)
     elif flipped:
-        complex_across(real, x, r, d)
+        complex_across(real, x, w, r, d)
     else:
-        complex_along(real, x, r, d)
+        complex_along(real, x, w, r, d)

@@ -34,14 +34,27 @@ def _start(b, x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _bound(norm, z_size, b, x):  # type: ignore[no-untyped-def]
-    """The bound on the condition number; infinity if a solution may leave the range of a dtype."""
+def _bound(real, norm, z_size, b, x):  # type: ignore[no-untyped-def]
+    """The bound on the condition number; infinity if a solution may leave the range of a dtype.
+
+    Substitution is backward stable as long as products of entries of A and x do not underflow.
+    """
     k = b.shape[0]
+    least, top = _range(real)
+    if not least <= norm <= top:
+        return np.inf
     for c in range(k):
-        size = largest(x[c])
-        if not size < 1e30 or (size < 1e-30 and largest(b[c]) > 0):
+        if not largest(b[c]) <= top or not largest(x[c]) <= top:
+            return np.inf
+        if largest(b[c]) > 0 and (largest(b[c]) < least or largest(x[c]) < least):
             return np.inf
     return norm * (largest(x[k]) / z_size)
+
+
+@kernel
+def _range(real):  # type: ignore[no-untyped-def]
+    """Sizes between which products lose nothing that counts."""
+    return (1e-15, 1e15) if real.itemsize == 4 else (1e-130, 1e130)
 
 
 @kernel
@@ -50,17 +63,20 @@ def diagonal_lines(lines, real, b, x):  # type: ignore[no-untyped-def]
     k, n = b.shape
     if not _is_finite(real):
         return 0, np.inf
-    top = 0.0
+    top, least = 0.0, np.inf
     for i in range(n):
         size = np.float64(abs(lines[i, i]))
         if size == 0:
             return i + 1, np.inf
         top = max(top, size)
+        least = min(least, size)
+    if not least >= _range(real)[0]:  # quotients of complex numbers overflow
+        return 0, np.inf
     z_size = _start(b, x)
     for c in range(k + 1):
         for i in range(n):
             x[c, i] = x[c, i] / lines[i, i]
-    return 0, _bound(top, z_size, b, x)
+    return 0, _bound(real, top, z_size, b, x)
 
 
 @kernel
@@ -81,7 +97,7 @@ def triangular_lines(trsv, lines, real, lower, flipped, b, x):  # type: ignore[n
     op = NO if flipped else TRANSPOSE
     for c in range(k + 1):
         call(trsv, (uplo, op, NO, n, at(lines, 0), n, at(x, c * n), 1))
-    return 0, _bound(largest(sums), z_size, b, x)
+    return 0, _bound(real, largest(sums), z_size, b, x)
 
 
 @kernel
@@ -107,7 +123,7 @@ def tridiagonal_lines(gtsv, lines, real, flipped, b, x):  # type: ignore[no-unty
     call(gtsv, (n, k + 1, at(below, 0), at(middle, 0), at(above, 0), at(x, 0), n, at(info, 0)))
     if info[0]:
         return np.int64(info[0]), np.inf
-    return 0, _bound(largest(sums), z_size, b, x)
+    return 0, _bound(real, largest(sums), z_size, b, x)
 
 
 @kernel
@@ -159,7 +175,7 @@ def banded_lines(gbsv, lines, real, flipped, b, x, unit):  # type: ignore[no-unt
         scale = norm * largest(x[c]) / 2 + largest(b[c])  # |re| + |im| is at most twice the modulus
         if not largest(r) <= np.sqrt(n) * unit * scale:
             return 0, np.inf
-    return 0, _bound(norm, z_size, b, x)
+    return 0, _bound(real, norm, z_size, b, x)
 
 
 @kernel

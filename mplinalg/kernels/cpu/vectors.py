@@ -24,6 +24,13 @@ def largest(vector):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def measure(vector, sizes):  # type: ignore[no-untyped-def]
+    """sizes <- |v_i|, as `magnitude`."""
+    for i in range(vector.size):
+        sizes[i] = magnitude(vector[i])
+
+
+@kernel
 def fill_random(z, salt):  # type: ignore[no-untyped-def]
     """z <- uniform on [-1, 1), the same for the same `salt`, an array of data (xorshift64*)."""
     total = np.zeros(1)
