@@ -16,6 +16,7 @@ from scipy.linalg import get_lapack_funcs
 
 from ..errors import LinAlgError
 from ..factor.blocks import blocks
+from ..factor.columns import scaled_columns
 from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
 from ..ops import ops_for
@@ -255,14 +256,18 @@ def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, tran
     a = effective_matrix(a, structure, lower)
     if trans == "T":
         a = a.T
+    norm, x_size, b_size = _norm_inf(a), np.abs(x).max(axis=0), np.abs(b).max(axis=0)
+    if not (norm < math.inf and np.isfinite(x_size).all() and np.isfinite(b_size).all()):
+        return False
+    # A and the columns scaled by powers of two, so that nothing that counts underflows
+    a_exponent, x_exponents, b_exponents = (np.frexp(size)[1] for size in (norm, x_size, b_size))
+    exponents = np.maximum(a_exponent + x_exponents, b_exponents)
+    a = scaled_columns(np, a, np.full(a.shape[1], -a_exponent))
+    x = scaled_columns(np, x, a_exponent - exponents)
+    b = scaled_columns(np, b, -exponents)
+    size = _norm_inf(a) * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
     bound = backward_bound(a.shape[0], working_format(a.dtype).unit_roundoff)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        size = _norm_inf(a) * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
-        omega = np.abs(b - a @ x).max(axis=0)
-        # below, the rounding of the residual is not relative
-        least = np.finfo(omega.dtype).smallest_normal / np.finfo(omega.dtype).eps
-        judged = (size < np.inf) & ((size >= least) | (size == 0))
-        return bool(np.all(judged & (omega <= bound * size)))
+    return bool(np.all(np.abs(b - a @ x).max(axis=0) <= bound * size))
 
 
 def effective_matrix(a: Array, structure: str, lower: bool) -> Array:

@@ -224,7 +224,7 @@ def _block_signs(ops: Ops, d: Array, margin: float) -> tuple[Array, Array] | Non
         wanted = xp.where(alpha.real >= 0, -1.0, 1.0)
         wrong = xp.flatnonzero((wanted != signs) | (piv != places))
         # near 1: nothing is left below; near 0: the sign is one of rounding errors
-        unknown = (abs(alpha) >= 1.0 - margin) | (abs(alpha) < margin)
+        unknown = (abs(alpha) >= 1.0 - margin) | (abs(alpha) < 16 * float(xp.finfo(d.dtype).eps))
         if wrong.size == 0:
             return None if bool(unknown.any()) else (signs, lu)
         first = int(wrong[0])
