@@ -39,6 +39,7 @@ from mplinalg.bench.table import (
     of_rows,
     parameter_names,
     ratio_text,
+    threads_text,
 )
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -206,7 +207,7 @@ def origin(run: Run) -> str:
     size = f", {memory / 2**30:.0f} GiB" if memory else ""
     avx = " (AVX-512)" if "avx512f" in machine["vector_flags"] else ""
     lines = [
-        f"{when(run)[:10]}, {state}; {machine['processor']}{avx}, {threads_of(run)}{size}, "
+        f"{when(run)[:10]}, {state}; {machine['processor']}{avx}, {threads_text(run[0])}{size}, "
         f"{machine['platform']}; {load + '; ' if load else ''}NumPy {versions['numpy']}, "
         f"SciPy {versions['scipy']}, Numba {versions['numba']}, Python {versions['python']}."
     ]
@@ -223,14 +224,6 @@ def load_of(runs: Sequence[Run]) -> str:
     """``load average 0.5 to 1.2``; nothing where it was not recorded."""
     loads = [r["load_average"] for run in runs for r in run if r["load_average"] is not None]
     return f"load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
-
-
-def threads_of(run: Run) -> str:
-    """``1 of 4 threads``, or ``1 thread, bound to 1 core``."""
-    count, cores = run[0]["threads"]["count"], run[0]["machine"]["cores"]
-    if cores == 1:
-        return f"{counted(count, 'thread')}, bound to 1 core"
-    return f"{count} of {counted(cores, 'thread')}"
 
 
 def plain_table(run: Run) -> str:

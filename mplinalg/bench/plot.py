@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from mplinalg.bench.records import Record
 from mplinalg.bench.row import OK
 from mplinalg.bench.suite import Suite, Survey
-from mplinalg.bench.table import ceilings, parameter_names, peer_names
+from mplinalg.bench.table import ceilings, parameter_names, peer_names, threads_text
 
 __all__ = ["check_available", "draw"]
 
@@ -88,8 +88,7 @@ def draw(
 
 
 def _title(suite: Suite | Survey, record: Record) -> str:
-    threads, cores = record["threads"]["count"], record["machine"]["cores"]
-    where = f"{record['machine']['processor']}, {threads} of {cores} threads"
+    where = f"{record['machine']['processor']}, {threads_text(record)}"
     return f"{suite.title}\n{where}"
 
 

@@ -11,7 +11,7 @@ from mplinalg.bench.row import OK
 
 __all__ = [
     "aligned", "ceilings", "counted", "heading", "markdown", "of_rows", "parameter_names",
-    "peer_names", "ratio_text", "steps_text", "timed_table",
+    "peer_names", "ratio_text", "steps_text", "threads_text", "timed_table",
 ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def heading(records: Sequence[Record]) -> str:
     """What a run was: suite, machine, versions, commit, ceilings, in lines for a terminal."""
     record = records[0]
     machine, versions = record["machine"], record["machine"]["versions"]
-    threads, commit = record["threads"], record["commit"]
+    commit = record["commit"]
     vectors = machine["vector_flags"]
     avx = "AVX-512" if "avx512f" in vectors else "AVX2" if "avx2" in vectors else ""
     state = "no commit" if commit is None else commit["describe"]
@@ -152,7 +152,7 @@ def heading(records: Sequence[Record]) -> str:
     lines = [
         f"{record['suite']}: {record['title']}",
         f"{machine['processor']}{', ' + avx if avx else ''}; "
-        f"{threads['count']} of {machine['cores']} threads; "
+        f"{threads_text(record)}; "
         f"load {'unknown' if load is None else f'{load:.2f}'} before the first row",
         f"mplinalg {versions['mplinalg']} ({state}), NumPy {versions['numpy']}, "
         f"SciPy {versions['scipy']}, Numba {versions['numba']}, Python {versions['python']}",
@@ -164,6 +164,12 @@ def heading(records: Sequence[Record]) -> str:
             f"GFLOP/s, copy {rates['copy']:.1f} GB/s"
         )
     return "\n".join(lines)
+
+
+def threads_text(record: Record) -> str:
+    """``2 threads on 4 cores``: of cores, those that the process may use."""
+    threads, cores = record["threads"]["count"], record["machine"]["cores"]
+    return f"{counted(threads, 'thread')} on {counted(cores, 'core')}"
 
 
 def _parameter(record: Record, name: str) -> str:

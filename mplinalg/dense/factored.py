@@ -248,7 +248,10 @@ class Factored:
 
     @property
     def report(self) -> SolveReport:
-        """How the factors came about and how well they solve a probe system."""
+        """How the factors came about and how well they solve a probe system.
+
+        Factors in working precision have none yet: then the matrix is factored again, once.
+        """
         reports = [m.climbed.report for m in self._members.flat if m is not None]
         if not reports:
             return SolveReport(Status.DIRECT, precision=working_format(self.dtype).name)
@@ -260,6 +263,8 @@ class Factored:
 
     def rcond(self) -> Any:
         """Estimated reciprocal condition number, 1-norm.
+
+        May factor the matrix again, once, as `report` does.
 
         Returns
         -------

@@ -104,7 +104,7 @@ def test_the_page_says_what_was_measured(root, pages):
     assert pages()[0] == 0
     page = text(root, "docs", "performance.md")
     for words in (
-        "2026-01-01, commit abcdef123456; A Processor (AVX-512), 1 of 4 threads, 16 GiB",
+        "2026-01-01, commit abcdef123456; A Processor (AVX-512), 1 thread on 4 cores, 16 GiB",
         "load average 0.2 to 0.2; NumPy 2.1, SciPy 1.16",
         "fp64 GEMM 50 and fp32 GEMM 100 GFLOP/s, copy 20 GB/s. 7 rounds.",
         "$ mplinalg bench dense_solve --r1",
@@ -234,7 +234,7 @@ def test_shapes_in_the_readme_are_numbers(root, pages):
 def test_threads_bound_to_one_core(root, pages):
     record(root, machine=FRAME["machine"] | {"cores": 1})
     pages()
-    assert "A Processor (AVX-512), 1 thread, bound to 1 core, 16 GiB" in text(
+    assert "A Processor (AVX-512), 1 thread on 1 core, 16 GiB" in text(
         root, "docs", "performance.md"
     )
     assert ", 1 core, 2026" in text(root, "README.md")
