@@ -172,8 +172,8 @@ def traffic_of(function, structure, n, nrhs, dtype, report):
         return size * n * (n + 2 * nrhs)
     if "triangular" in structure:
         return size * n * (n + n / 2 * -(-nrhs // traffic.BLOCK) + 2 * nrhs)
-    method = report.rungs[-1].method
-    halved = not ("LU" in method or "general" in method)
+    # symmetric and Hermitian matrices are filled up and factored by LU
+    halved = structure == "positive definite"
     return traffic.solve(n, nrhs, dtype, report, is_symmetric=halved)
 
 

@@ -80,7 +80,8 @@ def solve_directly(
 
 def _norm1(a: Array) -> float:
     # a block at a time: no copy of A
-    sums = [np.abs(a[rows]).sum(axis=0) for rows in blocks(a.shape[0], _BLOCK)]
+    # in double, as a sum of single-precision numbers may leave their range
+    sums = [np.abs(a[rows]).sum(axis=0, dtype=float) for rows in blocks(a.shape[0], _BLOCK)]
     return float(np.sum(sums, axis=0).max())
 
 
@@ -140,8 +141,8 @@ def judge_cholesky(a: Array, seen: Checked, lower: bool, *, estimate: bool = Fal
     (pocon,) = get_lapack_funcs(("pocon",), (c,))
     flipped = not c.flags.f_contiguous  # conj(A), in the other triangle
     uplo = b"L" if lower != flipped else b"U"
-    rcond, _ = pocon(c.T if flipped else c, seen.norm, uplo=uplo)
-    return Direct(seen.x, "Cholesky", float(rcond), certified)
+    inverse, _ = pocon(c.T if flipped else c, 1.0, uplo=uplo)  # the norm may leave the range
+    return Direct(seen.x, "Cholesky", float(inverse) / seen.norm, certified)
 
 
 def _perhaps_definite(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
@@ -162,8 +163,9 @@ def _indefinite(hermitian: bool) -> Callable[[Array, Array, bool, str], Direct]:
                 f"A singular matrix detected: diagonal block {info} of {a.shape[0]} is exactly "
                 "singular."
             )
-        rcond, _ = con(udut, piv, _norm1(_full(a, lower, family == "sy")), lower=lower)
-        return Direct(x, "Bunch-Kaufman", float(rcond))
+        norm = _norm1(_full(a, lower, family == "sy"))
+        inverse, _ = con(udut, piv, 1.0, lower=lower)  # the norm may leave the range
+        return Direct(x, "Bunch-Kaufman", float(inverse) / norm if norm else 0.0)
 
     return solver
 
@@ -199,7 +201,7 @@ def _tridiagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
         return _general(np.triu(np.tril(a, 1), -1), b, lower, trans, True)
     gttrf, gttrs, gtcon = get_lapack_funcs(("gttrf", "gttrs", "gtcon"), (a,))
     dl, d, du = (np.array(np.diagonal(a, k)) for k in (-1, 0, 1))
-    norm = np.abs(d)
+    norm = np.abs(d).astype(float)
     norm[1:] += np.abs(du)
     norm[:-1] += np.abs(dl)
     *factors, info = gttrf(dl, d, du)
@@ -207,8 +209,8 @@ def _tridiagonal(a: Array, b: Array, lower: bool, trans: str) -> Direct:
         raise LinAlgError(messages.singular(info, n))
     dl, d, du, du2, ipiv = factors
     x, _ = gttrs(dl, d, du, du2, ipiv, b, trans=b"T" if trans == "T" else b"N")
-    rcond, _ = gtcon(dl, d, du, du2, ipiv, float(norm.max()))
-    return Direct(x, "tridiagonal LU", float(rcond))
+    inverse, _ = gtcon(dl, d, du, du2, ipiv, 1.0)  # the norm may leave the range
+    return Direct(x, "tridiagonal LU", float(inverse) / float(norm.max()))
 
 
 def _banded(a: Array, b: Array, lower: bool, trans: str) -> Direct:
@@ -221,7 +223,7 @@ def _banded(a: Array, b: Array, lower: bool, trans: str) -> Direct:
     for k in range(-below, above + 1):
         row = below + above - k
         band[row, max(k, 0) : n + min(k, 0)] = np.diagonal(a, k)
-    norm = float(np.abs(band).sum(axis=0).max())
+    norm = float(np.abs(band).sum(axis=0, dtype=float).max())
     lub, piv, info = gbtrf(band, below, above)
     if info > 0:
         raise LinAlgError(messages.singular(info, n))
@@ -251,6 +253,7 @@ _SOLVERS = {
 }
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, trans: str) -> bool:
     """Whether every column of x has a normwise backward error within sqrt(n) u."""
     a = effective_matrix(a, structure, lower)
@@ -261,6 +264,9 @@ def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, tran
         return False
     # A and the columns scaled by powers of two, so that nothing that counts underflows
     a_exponent, x_exponents, b_exponents = (np.frexp(size)[1] for size in (norm, x_size, b_size))
+    # columns of zeros have no exponent: their size is that of the other column
+    x_exponents = np.where(x_size > 0, x_exponents, b_exponents - a_exponent)
+    b_exponents = np.where(b_size > 0, b_exponents, a_exponent + x_exponents)
     exponents = np.maximum(a_exponent + x_exponents, b_exponents)
     a = scaled_columns(np, a, np.full(a.shape[1], -a_exponent))
     x = scaled_columns(np, x, a_exponent - exponents)

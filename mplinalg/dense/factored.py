@@ -354,7 +354,8 @@ class Factored:
         kind = np.complex128 if self.dtype.kind == "c" else np.float64
         self._check_unchanged()
         with self._lock:
-            if self._wide is None:
+            # a copy, which does not see what happens to the matrix
+            if self._wide is None or not np.array_equal(self._wide._a, self._a, equal_nan=True):
                 self._wide = self._factor_again(self._a.astype(kind))
             return self._wide
 

@@ -31,8 +31,8 @@ def _known(n: int, dtype: np.dtype[Any]) -> Array:
 class Kept:
     """Factors of a regular, well-conditioned matrix, which is kept by reference.
 
-    Made by `keep`. The solution of a known right-hand side tells later whether the matrix is
-    still the same.
+    Made by `keep`. The solution of a known right-hand side tells later whether the factors are
+    still good for it.
     """
 
     __slots__ = ("_a", "_lower", "_seen")

@@ -38,11 +38,12 @@ def solve_lean(
     nrhs = 1 if b.ndim == 1 else b.shape[1]
     if n == 0 or nrhs == 0 or a.shape[1] != n or len(b) != n:
         return None
+    asserted = s.asserted(assume_a)
     if n == 1:
         return _divide(a, b)
     if not (a.flags.forc and a.flags.aligned):
         return None
-    structure: str = s.detect(a) if assume_a is None else s.asserted(assume_a) or s.GENERAL
+    structure = asserted or s.detect(a)
     ops = ops_for(a)
     columns = b[:, None] if b.ndim == 1 else b
     if structure in s.SPARSE_KINDS:

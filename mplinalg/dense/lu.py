@@ -154,8 +154,9 @@ def lu_factor(
 
     Notes
     -----
-    2/3 n^3 flops in the format of the factors; workspace n^2 numbers of it. Changing `a` afterwards
-    is detected by `lu_solve`, which raises rather than answer for another matrix.
+    2/3 n^3 flops in the format of the factors; workspace n^2 numbers of it. If `a` is changed
+    afterwards, `lu_solve` raises LinAlgError, or x solves with the changed matrix to working
+    precision.
 
     References
     ----------

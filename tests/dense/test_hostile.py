@@ -306,7 +306,8 @@ def test_complex_diagonals_near_overflow():
 
 @pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e-20), ("float64", 1e-290)])
 @pytest.mark.parametrize("width", [1, 60])
-def test_substitution_that_underflows_is_seen(rng, dtype, scale, width):
+@pytest.mark.parametrize("full_output", [False, True])
+def test_substitution_that_underflows_is_seen(rng, dtype, scale, width, full_output):
     """Products of entries of A and x below the smallest normal number: 100 times the bound."""
     n = 60
     t = np.eye(n) + 0.1 * np.triu(np.tril(rng.standard_normal((n, n)), width), 1)
@@ -316,9 +317,88 @@ def test_substitution_that_underflows_is_seen(rng, dtype, scale, width):
     b = (t.astype(np.longdouble) @ x_true.astype(np.longdouble)).astype(dtype)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        x, report = solve(t, b, full_output=True)
-    error = backward_error(t, x, b)
-    assert error <= np.sqrt(n) * info.eps / 2 or (caught and not report.status.is_success)
+        found = solve(t, b, full_output=full_output)
+    x = found[0] if full_output else found
+    is_suspect = caught and not (full_output and found[1].status.is_success)
+    assert backward_error(t, x, b) <= np.sqrt(n) * info.eps / 2 or is_suspect
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "assumed", ["diagonal", "tridiagonal", "banded", "upper triangular", "lower triangular",
+                "sym", "her", "pos", "gen", None]
+)  # fmt: skip
+@pytest.mark.parametrize("full_output", [False, True])
+def test_an_x_that_underflows_to_zero_is_no_answer(dtype, assumed, full_output):
+    """The certificate took a column of zeros to have the size 1."""
+    n, info = 50, np.finfo(dtype)
+    a = np.diag(np.full(n, float(info.max) / 1e8)).astype(dtype)
+    b = np.full(n, float(info.smallest_normal) * 1e8, dtype)
+    with pytest.warns(LinAlgWarning):
+        solve(a, b, assume_a=assumed, full_output=full_output)
+
+
+@pytest.mark.parametrize("assumed", ["diagonal", "upper triangular", "sym", "gen", None])
+def test_a_right_hand_side_of_zeros_has_the_answer_zero(assumed):
+    a = np.diag(np.full(50, 1e300))
+    np.testing.assert_array_equal(solve(a, np.zeros(50), assume_a=assumed), np.zeros(50))
+
+
+@pytest.mark.parametrize("assumed", ["gen", "pos", "sym", "banded", "upper triangular"])
+@pytest.mark.parametrize("full_output", [False, True])
+def test_condition_of_large_entries_in_single(rng, assumed, full_output):
+    """Sums of entries leave the range of single precision, the entries and x do not."""
+    n = 300
+    q = rng.standard_normal((n, n)) / n**0.5
+    a = 2 * np.eye(n) + (q + q.T) / 8
+    if assumed == "upper triangular":
+        a = np.triu(a)
+    a = (a * 1.4e38).astype(np.float32)
+    b = a.astype(float) @ np.ones(n) / 4
+    assert abs(a.astype(float)).sum(axis=0).max() > np.finfo(np.float32).max
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = solve(a, b.astype(np.float32), assume_a=assumed, full_output=full_output)
+    x = found[0] if full_output else found
+    assert backward_error(a, x, b.astype(np.float32)) <= np.sqrt(n) * 2.0**-24
+
+
+@pytest.mark.parametrize("assumed", ["banded", "sym", "upper triangular"])
+def test_nothing_but_our_warnings(rng, assumed):
+    """Of a norm that overflows NumPy warned too."""
+    a = np.triu(rng.standard_normal((300, 300))) * 1e306
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        solve(a + a.T if assumed == "sym" else a, np.ones(300), assume_a=assumed)
+    assert {warning.category for warning in caught} <= {LinAlgWarning}
+
+
+@pytest.mark.parametrize("n", [5, 300])
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("kind", ["lu", "cho"])
+def test_a_wider_right_hand_side_sees_the_matrix_as_it_is_now(rng, n, batch, kind):
+    """Single-precision factors solve it with a copy of the matrix in double."""
+    a = (5 * np.eye(n) + rng.standard_normal((n, n)) / n).astype(np.float32)
+    a = (a + a.T) / 2
+    a = np.array([a]) if batch else a
+    factor, solve_with = (lu_factor, lu_solve) if kind == "lu" else (cho_factor, cho_solve)
+    factors = factor(a)
+    b = rng.standard_normal((1, n, 1) if batch else n)
+    solve_with(factors, b)
+    for change in (1e-6, 1e-3, 0.1):
+        a[..., 0, 0] += np.float32(change)
+        try:
+            x = solve_with(factors, b)
+        except LinAlgError:
+            return
+        error = backward_error(a.astype(float).reshape(n, n), x.reshape(n), b.reshape(n))
+        assert error <= np.sqrt(max(n, 4)) * 2.0**-53
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_names_of_structures_are_checked_at_every_order(n):
+    with pytest.raises(ValueError, match="garbage"):
+        solve(np.eye(n), np.ones(n), assume_a="garbage")
 
 
 @pytest.mark.parametrize("factor", ["lu", "cho"])

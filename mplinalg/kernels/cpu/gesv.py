@@ -21,7 +21,7 @@ from .jit import kernel
 from .judge import judge
 from .potrf import potrf_rows
 from .residual import multiply_add
-from .vectors import fill_random, largest, magnitude
+from .vectors import PROBE, fill_random, largest, magnitude
 
 
 @kernel
@@ -82,7 +82,7 @@ def getrs_checked(gemm, trsv, trsm, real, flipped, lu, piv, b, x, bound):  # typ
         x[:k] = b
         z_size = 1.0
         if probes:
-            fill_random(x[k], b[0])
+            fill_random(x[k], PROBE, b)
             z_size = largest(x[k])
         getrs_rows(gemm, trsv, trsm, lu, piv, x, flipped, careful)
         stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])
@@ -115,7 +115,7 @@ def potrs_checked(gemm, hemm, trsv, trsm, real, upper, c, b, x, bound):  # type:
                 x[row, i] = np.conj(b[row, i])
         z_size = 1.0
         if probes:
-            fill_random(x[k], b[0])
+            fill_random(x[k], PROBE, b)
             z_size = largest(x[k])
         potrs_rows(gemm, trsv, trsm, c, upper, x, careful)
         stretch = largest(x[k]) / z_size if probes else largest(x[0]) / largest(b[0])

@@ -17,7 +17,7 @@ from .calls import LEFT, LOWER, NO, TRANSPOSE, UPPER, at, call, larger
 from .getrs import FEW
 from .jit import kernel
 from .residual import multiply_add
-from .vectors import fill_random, largest
+from .vectors import FIRST_WEIGHTS, SECOND_WEIGHTS, fill_random, largest
 
 HALF_ROOT = 0.5**0.5
 _GROUP = 8
@@ -58,9 +58,9 @@ def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # typ
     if k <= FEW or n < _GROUP:
         return _alone(a, b, x, lines)
     norm = _norm(a)
-    seen = _together(a, norm, b, x, lines, b[0])
+    seen = _together(a, norm, b, x, lines, FIRST_WEIGHTS)
     lines = _of_groups(k, seen, 0.0 if k <= _GROUP else bound / _GROUP)
-    again = _together(a, norm, b, x, lines, x[0])
+    again = _together(a, norm, b, x, lines, SECOND_WEIGHTS)
     for g in range(again.size):
         group = lines[g * _GROUP] // _GROUP
         seen[group] = larger(seen[group], again[g])
@@ -119,10 +119,10 @@ def _alone(a, b, x, lines):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _together(a, norm, b, x, lines, salt):  # type: ignore[no-untyped-def]
+def _together(a, norm, b, x, lines, stream):  # type: ignore[no-untyped-def]
     """The backward errors of combinations of `_GROUP` of these lines; infinity if unknown.
 
-    `salt` as `vectors.fill_random`.
+    Their weights are of `stream`, as `vectors.fill_random` has it.
     """
     n = b.shape[1]
     omega = np.full(-(-lines.size // _GROUP), np.inf)
@@ -130,7 +130,7 @@ def _together(a, norm, b, x, lines, salt):  # type: ignore[no-untyped-def]
     r = np.empty((block, n), b.dtype)
     y = np.empty((block, n), b.dtype)
     random = np.empty(lines.size)
-    fill_random(random, salt)
+    fill_random(random, stream, b)
     for start in range(0, omega.size, block):
         count = min(block, omega.size - start)
         r[:] = 0

@@ -336,17 +336,19 @@ def gecon(lu: Array, norm: float, kind: str = "1") -> float:
     n = lu.shape[0]
     if n == 0:
         return 1.0
+    if norm == 0:
+        return 0.0
     real = np.dtype(dtype.char.lower())
     rcond, info = np.zeros(1, real), ctypes.c_int(0)
-    norm_ = _scalar(norm, real)
+    one = _scalar(1.0, real)  # the norm may leave the range of `real`
     is_complex = dtype.kind == "c"
     work = np.empty(2 * n if is_complex else 4 * n, dtype)
     second = np.empty(2 * n, real) if is_complex else np.empty(n, np.int32)
     _call(
-        "gecon", dtype, kind.encode(), _int(n), _pointer(lu), _leading(lu), _pointer(norm_),
+        "gecon", dtype, kind.encode(), _int(n), _pointer(lu), _leading(lu), _pointer(one),
         _pointer(rcond), _pointer(work), _pointer(second), ctypes.byref(info),
     )  # fmt: skip
-    return float(rcond[0])
+    return float(rcond[0]) / norm
 
 
 # -- Cholesky -----------------------------------------------------------------------------------

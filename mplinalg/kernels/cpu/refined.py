@@ -21,7 +21,7 @@ from .jit import kernel
 from .judge import HALF_ROOT
 from .potrf import potrf_rows
 from .residual import multiply_add
-from .vectors import fill_random, largest, magnitude, measure
+from .vectors import PROBE, fill_random, largest, magnitude, measure
 
 CONVERGED, DOUBTFUL, BROKEN = 0, 1, 2
 """Every column is finished; the factors stand, but x does not; there are no factors."""
@@ -187,7 +187,7 @@ def _refine(  # type: ignore[no-untyped-def]
     if pair == 2:
         norm *= HALF_ROOT
     # a random right-hand side: do its corrections contract?
-    fill_random(r, b[0])
+    fill_random(r, PROBE, b)
     kappa = largest(r)
     _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
     y_size = largest(step)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .calls import LOWER, NO, TRANSPOSE, UPPER, at, call
 from .jit import kernel
-from .vectors import fill_random, largest, magnitude
+from .vectors import PROBE, fill_random, largest, magnitude
 
 
 @kernel
@@ -29,7 +29,7 @@ def _start(b, x):  # type: ignore[no-untyped-def]
     """x <- b and a random line; returns its size."""
     k = b.shape[0]
     x[:k] = b
-    fill_random(x[k], b[0])
+    fill_random(x[k], PROBE, b)
     return largest(x[k])
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from .calls import larger
 from .jit import kernel
 
+PROBE, FIRST_WEIGHTS, SECOND_WEIGHTS = 1, 2, 3
+"""Streams of random numbers."""
+
 
 @kernel
 def magnitude(value):  # type: ignore[no-untyped-def]
@@ -31,12 +34,16 @@ def measure(vector, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fill_random(z, salt):  # type: ignore[no-untyped-def]
-    """z <- uniform on [-1, 1), the same for the same `salt`, an array of data (xorshift64*)."""
+def fill_random(z, stream, b):  # type: ignore[no-untyped-def]
+    """z <- uniform on [-1, 1), the same for the same `stream` and data, the lines of `b`.
+
+    By xorshift64*. Streams are independent of each other whatever the data, zeros too.
+    """
     total = np.zeros(1)
-    for value in salt:
-        total[0] += magnitude(value)
-    state = total.view(np.uint64)[0] ^ np.uint64(0x9E3779B97F4A7C15)
+    for line in b:
+        for value in line:
+            total[0] += magnitude(value)
+    state = total.view(np.uint64)[0] ^ (np.uint64(stream) * np.uint64(0x9E3779B97F4A7C15))
     for i in range(z.size):
         state ^= state >> np.uint64(12)
         state ^= state << np.uint64(25)
