@@ -133,7 +133,8 @@ def shown_runs(folder: Path) -> dict[tuple[str, int], Run]:
     runs: dict[str, Run] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for record in read(path):
-            runs.setdefault(record["run"], []).append(record)
+            if record["device"] == "cpu":
+                runs.setdefault(record["run"], []).append(record)
     found: dict[tuple[str, int], list[Run]] = {}
     for run in sorted(runs.values(), key=when, reverse=True):
         found.setdefault((run[0]["suite"], run[0]["threads"]["count"]), []).append(run)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import sys
 from typing import Any
 
-from .ops import rates
+from .ops import Ops, rates
 from .ops.numpy_ops import NumpyOps
 
 __all__ = ["environment", "show_config"]
@@ -64,7 +65,6 @@ def environment(*, measure: bool = True) -> dict[str, Any]:
     from . import __version__
 
     ops = NumpyOps()
-    table = rates.measure(ops) if measure else rates.known(ops)
     blas = [
         {key: pool.get(key) for key in ("internal_api", "version", "num_threads", "architecture")}
         for pool in threadpoolctl.threadpool_info()
@@ -82,14 +82,40 @@ def environment(*, measure: bool = True) -> dict[str, Any]:
         "cores": _cores(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "blas": blas,
-        "gpu": "not used: this version computes on the CPU",
-        "rates": {
-            "gemm_flops_per_second": table.gemm,
-            "copy_bytes_per_second": table.copy,
-            "measured": table.is_measured,
-            "cache": str(rates.cache_path(ops)),
-        },
+        "gpu": _gpus(measure),
+        "rates": _rates(ops, measure),
     }
+
+
+def _rates(ops: Ops, measure: bool) -> dict[str, Any]:
+    table = rates.measure(ops) if measure else rates.known(ops)
+    return {
+        "gemm_flops_per_second": table.gemm,
+        "copy_bytes_per_second": table.copy,
+        "measured": table.is_measured,
+        "cache": str(rates.cache_path(ops)),
+    }
+
+
+def _gpus(measure: bool) -> list[dict[str, Any]] | str:
+    """The devices that CuPy sees, or why there are none."""
+    if importlib.util.find_spec("cupy") is None:
+        return "none: CuPy is not installed (pip install 'mplinalg[cuda13]' or 'mplinalg[cuda12]')"
+    try:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # what a missing driver raises depends on what is missing
+        return f"none: {error}"
+    from .ops.cupy_ops import CupyOps
+
+    found = []
+    for number in range(count):
+        with cupy.cuda.Device(number) as device:
+            ops = CupyOps()
+            name, memory = ops.device, device.mem_info[1]
+            found.append({"device": name, "memory_bytes": memory, "rates": _rates(ops, measure)})
+    return found
 
 
 def show_config(mode: str = "stdout", *, measure: bool = True) -> dict[str, Any] | None:
@@ -137,11 +163,23 @@ def _table(data: dict[str, Any]) -> str:
     for pool in data["blas"]:
         text = f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
         rows.append(("BLAS", text))
-    rows.append(("GPU", data["gpu"]))
-    table = data["rates"]
-    origin = "measured" if table["measured"] else "built-in defaults"
-    for name, rate in table["gemm_flops_per_second"].items():
-        rows.append((f"gemm {name}", f"{rate / 1e9:.1f} GFLOP/s ({origin})"))
-    rows.append(("copy", f"{table['copy_bytes_per_second'] / 1e9:.1f} GB/s ({origin})"))
+    rows += _rate_rows("", data["rates"])
+    if isinstance(data["gpu"], str):
+        rows.append(("GPU", data["gpu"]))
+    else:
+        for number, gpu in enumerate(data["gpu"]):
+            memory = f"{gpu['memory_bytes'] / 2**30:.0f} GiB"
+            rows.append((f"GPU {number}", f"{gpu['device']}, {memory}"))
+            rows += _rate_rows(f"GPU {number} ", gpu["rates"])
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _rate_rows(prefix: str, table: dict[str, Any]) -> list[tuple[str, str]]:
+    origin = "measured" if table["measured"] else "built-in defaults"
+    rows = [
+        (f"{prefix}gemm {name}", f"{rate / 1e9:.1f} GFLOP/s ({origin})")
+        for name, rate in table["gemm_flops_per_second"].items()
+    ]
+    copied = f"{table['copy_bytes_per_second'] / 1e9:.1f} GB/s ({origin})"
+    return [*rows, (f"{prefix}copy", copied)]

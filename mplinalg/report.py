@@ -126,6 +126,8 @@ class SolveReport:
         first call of its kind the compilation of its kernels is among them.
     workspace_bytes : int
         Most memory in bytes held at once beyond the inputs and the answer.
+    notes : tuple of str
+        What the backend had to replace: kernels that could not be compiled for a GPU, and why.
     members : tuple of SolveReport
         Reports of the members of a batch, in C order of the batch dimensions; empty otherwise.
     """
@@ -144,6 +146,7 @@ class SolveReport:
     underflows: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     workspace_bytes: int = 0
+    notes: tuple[str, ...] = ()
     members: tuple[SolveReport, ...] = ()
 
     def __str__(self) -> str:
@@ -166,6 +169,7 @@ class SolveReport:
             ("seconds", seconds or "-"),
             ("workspace", f"{self.workspace_bytes / 2**20:.1f} MiB"),
         ]
+        rows += [("note", note) for note in self.notes]
         if self.members:
             rows.insert(1, ("members", str(len(self.members))))
         width = max(len(name) for name, _ in rows)
@@ -228,6 +232,7 @@ class SolveReport:
             underflows=sum(m.underflows for m in members),
             seconds=phases,
             workspace_bytes=max(m.workspace_bytes for m in members),
+            notes=tuple(dict.fromkeys(note for m in members for note in m.notes)),
             members=tuple(members),
         )
 

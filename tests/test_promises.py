@@ -14,13 +14,12 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
 
 from mplinalg import LinAlgError, LinAlgWarning, lu_factor, lu_solve, solve
-from mplinalg.dense.refined import LOW_PRECISION_FROM
+from mplinalg.dense.rungs import LOW_PRECISION_FROM
 from mplinalg.factor.lu import lu
 from mplinalg.ops import ops_for
 from mplinalg.precision import FORMATS, FP64
@@ -28,6 +27,8 @@ from mplinalg.refine.classical import Refinement
 from mplinalg.refine.criterion import Criterion
 from mplinalg.refine.gmres import Gmres
 from mplinalg.testing import backward_error, forward_error, gallery
+
+mpmath = pytest.importorskip("mpmath")
 
 U = FP64.unit_roundoff
 N = 270

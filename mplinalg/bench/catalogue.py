@@ -14,15 +14,26 @@ from mplinalg.bench.suite import Suite, Survey
 __all__ = ["folder", "load", "names"]
 
 
+_OF_GPU = "gpu_"
+
+
 def folder() -> Path:
     """``benchmarks`` of the checkout that mplinalg stands in, else ``suites`` of the package."""
     root = checkout()
     return root / "benchmarks" if root is not None else Path(__file__).parent / "suites"
 
 
-def names() -> list[str]:
-    """The suites that come with mplinalg, sorted."""
-    return sorted(path.stem for path in folder().glob("*.py") if _is_suite(path))
+def names(device: str = "cpu") -> list[str]:
+    """The suites that come with mplinalg for "cpu" or "cuda", sorted.
+
+    Those for a GPU are called gpu_... .
+    """
+    is_wanted = {"cpu": False, "cuda": True}[device]
+    return sorted(
+        path.stem
+        for path in folder().glob("*.py")
+        if path.stem.startswith(_OF_GPU) == is_wanted and _is_suite(path)
+    )
 
 
 def load(name: str) -> Suite | Survey:
@@ -40,7 +51,7 @@ def load(name: str) -> Suite | Survey:
         if not _is_suite(path):
             raise ValueError(f"{name}: not a suite, it defines no SUITE")
     else:
-        known = names()
+        known = names() + names("cuda")
         if name not in known:
             raise ValueError(f"unknown suite {name!r}; choose from {', '.join(known)}")
         path = folder() / f"{name}.py"

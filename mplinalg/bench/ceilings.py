@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from mplinalg.bench import flops
 
-__all__ = ["Ceilings"]
+__all__ = ["Ceilings", "best"]
 
 ORDER = 1500
 COPIED = 16_000_000
@@ -60,8 +60,11 @@ class Ceilings:
             self._known[name] = rate, self._clock()
         return rate
 
-    def of(self, dtype: DTypeLike) -> tuple[float, float]:
-        """Flops per second of double and of single precision, real or complex as `dtype` is."""
+    def of(self, dtype: DTypeLike) -> tuple[float, ...]:
+        """Flops per second of double and of single precision, real or complex as `dtype` is.
+
+        A device that multiplies half-precision numbers adds the rate of these.
+        """
         if np.dtype(dtype).kind == "c":
             return self.gemm("complex128"), self.gemm("complex64")
         return self.gemm("float64"), self.gemm("float32")
@@ -73,21 +76,22 @@ def _gemm_rate(name: str) -> float:
     a = np.full((ORDER, ORDER), 0.5, dtype=name, order="F")
     c = np.zeros_like(a)
     product: Any = get_blas_funcs("gemm", (a,))
-    return flops.gemm(ORDER, name) / _best(lambda: product(1.0, a, a, beta=0.0, c=c, overwrite_c=1))
+    return flops.gemm(ORDER, name) / best(lambda: product(1.0, a, a, beta=0.0, c=c, overwrite_c=1))
 
 
 def _copy_rate() -> float:
     source = np.zeros(COPIED)
     target = np.ones_like(source)
-    return 2.0 * source.nbytes / _best(lambda: np.copyto(target, source))
+    return 2.0 * source.nbytes / best(lambda: np.copyto(target, source))
 
 
-def _best(work: Callable[[], object]) -> float:
+def best(work: Callable[[], object], clock: Callable[[], float] | None = None) -> float:
     """Seconds of the fastest of a few runs, after one that is not counted."""
+    now = clock or time.perf_counter
     work()
     times = []
     for _ in range(_RUNS):
-        began = time.perf_counter()
+        began = now()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(now() - began)
     return max(min(times), 1e-9)

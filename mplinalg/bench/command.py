@@ -7,17 +7,23 @@ import io
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mplinalg.bench.records import Record
 from mplinalg.bench.row import OK
 from mplinalg.bench.suite import Parameters, Suite, Survey
 from mplinalg.bench.timing import DEFAULT_ROUNDS
 
+if TYPE_CHECKING:
+    from mplinalg.bench.runner import Run
+
 __all__ = ["add_arguments", "bench"]
 
 _OK, _BAD_ANSWER, _INTERRUPTED = 0, 1, 130
+_GPU = "gpu"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 _EPILOG = """\
 exit status:
@@ -26,6 +32,10 @@ exit status:
   2  bad input or usage
 
 Rows are appended to the file of --json one by one, so that a run cut short keeps them.
+
+"mplinalg bench gpu" spends the time of --budget (25m unless given) on a GPU: ceilings, tests, and
+the suites called gpu_..., the most important first. Its file is benchmarks/results/gpu.jsonl
+unless --json names another.
 """
 
 
@@ -40,8 +50,9 @@ def add_arguments(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "suite", metavar="SUITE", nargs="?", help="a name from --list, or the path of a .py file"
-    )
+        "suite", metavar="SUITE", nargs="?",
+        help="a name from --list, the path of a .py file, or gpu",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list the suites and exit")
     parser.add_argument(
         "--sizes", metavar="N", help="512, or 512,1000, or 512:8192:x2, or 100:1000:+100"
@@ -60,9 +71,12 @@ def add_arguments(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the data (default %(default)s)")
     parser.add_argument(
-        "--budget", metavar="SECONDS", type=float, help="begin no row after this time"
+        "--budget", metavar="TIME", type=_seconds, help="begin no row after this time: 90, 25m, 1h"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
+    parser.add_argument(
+        "--device", metavar="DEVICE", type=_device,
+        help="cuda:1 or 1, of suites for a GPU; cpu is that of all others",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="append a record a row to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw the run to this PNG file")
     parser.add_argument("--force", action="store_true", help="replace an existing picture")
@@ -79,6 +93,8 @@ def bench(args: argparse.Namespace) -> int:
         return _OK
     if args.suite is None:
         raise ValueError("bench: name a suite; --list lists them")
+    if args.suite == _GPU:
+        return _bench_gpu(args)
     suite = load(args.suite)
     _check_files(suite, args)
     options = Options(
@@ -99,15 +115,65 @@ def bench(args: argparse.Namespace) -> int:
     return _BAD_ANSWER if result.failed else _OK
 
 
+def _bench_gpu(args: argparse.Namespace) -> int:
+    """All that is measured on a GPU, within the budget; see `gpu`."""
+    from mplinalg.bench import gpu
+    from mplinalg.bench.runner import Options, new_run
+
+    for name, value in (("peers", args.peers), ("only", args.only), ("plot", args.plot)):
+        if value:
+            raise ValueError(f"--{name}: is for single suites, not for bench gpu")
+    path = gpu.default_file() if args.json is None else args.json
+    _check_rounds(args.pairs)
+    run = os.environ.get(gpu.RUN) or new_run()
+    budget = gpu.BUDGET if args.budget is None else args.budget
+    options = Options(
+        sizes=args.sizes, threads=args.threads, pairs=args.pairs, device=args.device, json=path,
+        budget=budget, seed=args.seed, command=_command(args), run=run,
+    )  # fmt: skip
+    is_good, began = True, time.monotonic()
+    for suite, result in gpu.stages(options):
+        _print_stage(suite, result)
+        if result.interrupted:
+            print("error: interrupted", file=sys.stderr)
+            return _INTERRUPTED
+        is_good = is_good and all(map(gpu.is_good, result.records))
+        left = budget - (time.monotonic() - began)
+        if result.lost and left > 0:
+            print("the device is lost to this process: going on in a new one\n", flush=True)
+            again = argparse.Namespace(**vars(args) | {"budget": left})
+            gpu.resumed([*shlex.split(_command(again))[1:], "--json", path], run)
+            return _BAD_ANSWER
+    print(f"records: {path}")
+    return _OK if is_good else _BAD_ANSWER
+
+
+def _print_stage(suite: Suite | Survey, result: Run) -> None:
+    if result.records and "machine" in result.records[0]:
+        print(_table(suite, result.records))
+    elif result.records:
+        print(f"{suite.name}: {_failure(result.records[0])}")
+    else:
+        print(f"{suite.name}: no rows")
+    if result.not_reached:
+        print("\n" + _not_reached(result.not_reached))
+    print(flush=True)
+
+
+def _check_rounds(pairs: int) -> None:
+    if 1 <= pairs < DEFAULT_ROUNDS:
+        raise ValueError(
+            f"--json: records hold at least {DEFAULT_ROUNDS} rounds, --pairs asks for {pairs}"
+        )
+
+
 def _check_files(suite: Suite | Survey, args: argparse.Namespace) -> None:
     """Refuse what would spoil a file of records, and a figure that cannot be drawn."""
     from mplinalg.bench import plot
     from mplinalg.bench.output import check_output
 
-    if args.json is not None and 1 <= args.pairs < DEFAULT_ROUNDS:
-        raise ValueError(
-            f"--json: records hold at least {DEFAULT_ROUNDS} rounds, --pairs asks for {args.pairs}"
-        )
+    if args.json is not None:
+        _check_rounds(args.pairs)
     if args.plot is None:
         return
     target = os.path.realpath(args.plot)
@@ -122,13 +188,15 @@ def _check_files(suite: Suite | Survey, args: argparse.Namespace) -> None:
 def _listed() -> str:
     from mplinalg.bench import catalogue
 
-    found = {name: catalogue.load(name) for name in catalogue.names()}
+    names = [*catalogue.names(), *catalogue.names("cuda")]
+    found = {name: catalogue.load(name) for name in names}
     width = max(map(len, found), default=0)
     lines = []
     for name, suite in found.items():
-        peers = ", ".join(suite.peers) if isinstance(suite, Suite) else "no peers, not timed"
+        peers = ", ".join(suite.peers) if isinstance(suite, Suite) else "no peers"
         lines.append(f"{name:<{width}}  {suite.title}")
         lines.append(f"{'':<{width}}    sizes {suite.sizes}; {peers}")
+    lines.append(f"{_GPU:<{width}}  all of gpu_..., the tests that need a GPU, and ceilings")
     return "\n".join(lines)
 
 
@@ -150,7 +218,7 @@ def _table(suite: Suite | Survey, records: Sequence[Record]) -> str:
     )
     if suite.summary is not None:
         parts.append(suite.summary(records))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _draw(suite: Suite | Survey, records: Sequence[Record], args: argparse.Namespace) -> None:
@@ -183,6 +251,25 @@ def _described(row: Parameters) -> str:
     return " ".join(f"{key}={value}" for key, value in row.items())
 
 
+def _seconds(text: str) -> float:
+    """``90``, ``90s``, ``25m``, ``1h``."""
+    unit = _SECONDS.get(text[-1:])
+    try:
+        return float(text) if unit is None else unit * float(text[:-1])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write 90, 90s, 25m or 1h") from None
+
+
+def _device(text: str) -> str:
+    """``cpu``, ``cuda`` or ``cuda:1`` as they are; a number is that of a GPU."""
+    if text.isdecimal():
+        return f"cuda:{int(text)}"
+    kind, colon, number = text.partition(":")
+    if (kind in ("cpu", "cuda") and not colon) or (kind == "cuda" and number.isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: write cpu, cuda, cuda:1, or the number of a GPU")
+
+
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
@@ -195,7 +282,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["mplinalg", "bench", args.suite]
     for name, default in (
         ("sizes", None), ("peers", None), ("threads", None), ("pairs", DEFAULT_ROUNDS),
-        ("seed", 0), ("budget", None), ("device", "cpu"),
+        ("seed", 0), ("budget", None), ("device", None),
     ):  # fmt: skip
         value = getattr(args, name)
         if value != default:

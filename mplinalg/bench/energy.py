@@ -68,12 +68,18 @@ class Powercap:
 class Nvml:
     """The energy counter of a GPU, by the optional package ``nvidia-ml-py`` (module pynvml).
 
+    Parameters
+    ----------
+    bus : str, optional
+        PCI address of the GPU: NVML counts others than CUDA does where some are hidden. By default
+        the first one.
+
     References
     ----------
     NVML API reference, nvmlDeviceGetTotalEnergyConsumption (millijoules since the driver loaded).
     """
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, bus: str | None = None) -> None:
         self._handle: Any = None
         try:
             import pynvml
@@ -82,7 +88,11 @@ class Nvml:
         self._nvml = pynvml
         try:
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            self._handle = (
+                pynvml.nvmlDeviceGetHandleByIndex(0)
+                if bus is None
+                else pynvml.nvmlDeviceGetHandleByPciBusId(bus.encode())
+            )
         except pynvml.NVMLError:
             return
 

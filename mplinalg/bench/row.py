@@ -5,9 +5,11 @@ Of a survey: what it found.
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,22 @@ import numpy as np
 from mplinalg.bench.ceilings import Ceilings
 from mplinalg.bench.records import Record
 from mplinalg.bench.suite import Problem, Suite, Survey
-from mplinalg.bench.timing import Meter, Samples, Statistics, interleave, ratios
+from mplinalg.bench.timing import Clock, Meter, Samples, Statistics, interleave, ratios
 from mplinalg.report import SolveReport
 
 __all__ = ["FAILED", "NO_MEMORY", "OK", "WRONG", "surveyed_row", "timed_row"]
 
 OK, WRONG, FAILED, NO_MEMORY = "ok", "wrong answer", "failed", "out of memory"
+_FRAMES = 8
+_FORMATS = ("double", "single", "half")
+"""Of the ceilings; not all devices have all."""
 
 
 def timed_row(
     suite: Suite, peers: tuple[str, ...], parameters: dict[str, Any], seed: int, rounds: int,
-    ceilings: Ceilings, meter: Meter,
+    ceilings: Ceilings, meter: Meter, clock: Clock | None = None,
 ) -> Record:  # fmt: skip
-    """Measure one row.
+    """Measure one row, by `clock` or else by the time of day.
 
     A method of ours that gives a wrong answer, raises, or lacks memory ends the row: `status` and
     `message` say so. A peer that does is recorded as such, and takes no part.
@@ -51,7 +56,8 @@ def timed_row(
             return row | {"status": ours["status"], "message": ours["message"]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return row | _timed(suite, problem, peers, ours, report, rounds, ceilings, meter)
+            measured = _timed(suite, problem, peers, ours, report, rounds, ceilings, meter, clock)
+            return row | measured
     except Exception as error:
         return row | _reason(error)
 
@@ -67,26 +73,27 @@ def surveyed_row(survey: Survey, parameters: dict[str, Any], seed: int) -> Recor
 
 def _timed(
     suite: Suite, problem: Problem, peers: tuple[str, ...], ours: Record, report: SolveReport,
-    rounds: int, ceilings: Ceilings, meter: Meter,
+    rounds: int, ceilings: Ceilings, meter: Meter, clock: Clock | None,
 ) -> Record:  # fmt: skip
     """What is known of a row once our answer has been found good."""
     judged = {name: _judged(problem.peers[name], problem) for name in peers}
     running = {name: problem.peers[name] for name in peers if judged[name]["status"] == OK}
     # what the row is compared with, measured before it rather than during
-    double, single = ceilings.of(problem.dtype)
+    gemm = dict(zip(_FORMATS, ceilings.of(problem.dtype), strict=False))
     copy = ceilings.copy()
-    samples = interleave({"": problem.ours, **running}, rounds, meter=meter)
+    by_clock: dict[str, Any] = {} if clock is None else {"clock": clock}
+    samples = interleave({"": problem.ours, **running}, rounds, meter=meter, **by_clock)
 
-    ours = ours | _speed(samples[""], problem, double, single)
+    ours = ours | _speed(samples[""], problem, gemm)
     ours |= _movement(problem, report, ours["seconds"]["median"], copy)
     compared = {name: result | {"call": suite.peers[name]} for name, result in judged.items()}
     for name in running:
         of_round = ratios(samples[name], samples[""])
-        compared[name] |= _speed(samples[name], problem, double, single)
+        compared[name] |= _speed(samples[name], problem, gemm)
         compared[name]["ratio"] = asdict(Statistics.of(of_round)) | {"samples": of_round}
-    gemm = {"double": double / 1e9, "single": single / 1e9}
+    gflops = {name: rate / 1e9 for name, rate in gemm.items()}
     return {
-        "ceilings": {"gemm_gflops": gemm, "copy_gbytes_per_second": copy / 1e9},
+        "ceilings": {"gemm_gflops": gflops, "copy_gbytes_per_second": copy / 1e9},
         "ours": ours,
         "report": _summary(report),
         "peers": compared,
@@ -105,15 +112,17 @@ def _judged(method: Callable[[], Any], problem: Problem) -> dict[str, Any]:
     return {"status": WRONG, "message": message, "error": error}
 
 
-def _speed(samples: Samples, problem: Problem, double: float, single: float) -> dict[str, Any]:
+def _speed(samples: Samples, problem: Problem, gemm: dict[str, float]) -> dict[str, Any]:
     seconds = samples.statistics
     rate = None if problem.flops is None else problem.flops / seconds.median
     return {
         "seconds": asdict(seconds) | {"samples": samples.seconds},
         "calls_per_sample": samples.calls,
         "gflops": None if rate is None else rate / 1e9,
-        "percent_of_double_gemm": None if rate is None else 100 * rate / double,
-        "percent_of_single_gemm": None if rate is None else 100 * rate / single,
+        **{
+            f"percent_of_{name}_gemm": None if rate is None else 100 * rate / ceiling
+            for name, ceiling in gemm.items()
+        },
         "joules_per_call": samples.joules,
     }
 
@@ -143,10 +152,12 @@ def _summary(report: SolveReport) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> dict[str, Any]:
-    """Status and message of what raised `error`."""
+    """Status and message of what raised `error`, and the lines that led there, innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
     if isinstance(error, MemoryError):
-        return {"status": NO_MEMORY, "message": "does not fit in memory"}
-    return {"status": FAILED, "message": _text(error)}
+        return {"status": NO_MEMORY, "message": "does not fit in memory", "where": where}
+    return {"status": FAILED, "message": _text(error), "where": where}
 
 
 def _text(message: object) -> str:

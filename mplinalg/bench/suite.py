@@ -78,6 +78,8 @@ class Suite:
         Parameters of all rows for given sizes, the most important ones first.
     summary : callable, optional
         A text to print after the table, from the records of a run.
+    device : {"cpu", "cuda"}
+        Where the problems are drawn and solved.
     name : str
         Of its file.
     """
@@ -90,6 +92,7 @@ class Suite:
     build: Callable[..., Problem]
     cases: Callable[[Sequence[int]], Iterable[Parameters]] = by_size
     summary: Callable[[Sequence[Record]], str] | None = None
+    device: str = "cpu"
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -104,11 +107,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Survey:
-    """Something counted or judged, not timed: one record a row.
+    """Something counted, judged, or measured by itself, without peers: one record a row.
 
     Attributes
     ----------
-    title, sizes, cases, name
+    title, sizes, cases, device, name
         As of `Suite`.
     measure : callable
         ``measure(seed, **parameters)`` returns the findings of a row as plain data.
@@ -124,6 +127,7 @@ class Survey:
     tables: Callable[[Sequence[Record]], Sequence[Table]]
     cases: Callable[[Sequence[int]], Iterable[Parameters]] = by_size
     draw: Callable[[Any, Sequence[Record]], None] | None = None
+    device: str = "cpu"
     name: str = ""
 
     def named(self, name: str) -> Survey:

@@ -79,6 +79,7 @@ def of_rows(
         _Column("rate\nGFLOP/s", lambda r: _number(r["ours"]["gflops"])),
         _Column("of fp64\nGEMM, %", lambda r: _whole(r["ours"]["percent_of_double_gemm"])),
         _Column("of fp32\nGEMM, %", lambda r: _whole(r["ours"]["percent_of_single_gemm"])),
+        _Column("of fp16\nGEMM, %", lambda r: _whole(r["ours"].get("percent_of_half_gemm"))),
         _Column("energy\nJ", lambda r: _number(r["ours"]["joules_per_call"])),
         _Column("error", lambda r: f"{r['ours']['error']:.1e}"),
         _Column("steps", lambda r: steps_text(r["report"])),
@@ -87,6 +88,8 @@ def of_rows(
     good = [r for r in records if r["status"] == OK]
     if not any(r["ours"]["joules_per_call"] is not None for r in good):
         columns = [c for c in columns if not c.head.startswith("energy")]
+    if not any("percent_of_half_gemm" in r["ours"] for r in good):
+        columns = [c for c in columns if not c.head.startswith("of fp16")]
     if not seconds:
         columns = columns[1:]
     peers = peer_names(good)
@@ -131,11 +134,15 @@ def steps_text(report: Record) -> str:
 
 
 def ceilings(records: Iterable[Record]) -> dict[str, float] | None:
-    """Medians over the rows: "double" and "single" GFLOP/s of GEMM, "copy" GB/s."""
+    """Medians over the rows: "double", "single" GFLOP/s of GEMM, "copy" GB/s.
+
+    And "half", of GPUs.
+    """
     known = [r["ceilings"] for r in records if r.get("ceilings")]
     if not known:
         return None
-    rates = {key: median(c["gemm_gflops"][key] for c in known) for key in ("double", "single")}
+    formats = known[0]["gemm_gflops"]
+    rates = {key: median(c["gemm_gflops"][key] for c in known) for key in formats}
     return rates | {"copy": median(c["copy_gbytes_per_second"] for c in known)}
 
 
@@ -157,11 +164,18 @@ def heading(records: Sequence[Record]) -> str:
         f"mplinalg {versions['mplinalg']} ({state}), NumPy {versions['numpy']}, "
         f"SciPy {versions['scipy']}, Numba {versions['numba']}, Python {versions['python']}",
     ]
+    gpu = record.get("gpu")
+    if gpu is not None:
+        lines.append(
+            f"{gpu['name']}, {gpu['multiprocessors']} multiprocessors, driver {gpu['driver']}, "
+            f"CUDA {gpu['cuda']}, CuPy {gpu['cupy']}"
+        )
     rates = ceilings(records)
     if rates is not None:
+        half = f"fp16 GEMM {rates['half']:.1f}, " if "half" in rates else ""
         lines.append(
-            f"ceilings: fp64 GEMM {rates['double']:.1f} and fp32 GEMM {rates['single']:.1f} "
-            f"GFLOP/s, copy {rates['copy']:.1f} GB/s"
+            f"ceilings: {half}fp64 GEMM {rates['double']:.1f} and fp32 GEMM "
+            f"{rates['single']:.1f} GFLOP/s, copy {rates['copy']:.1f} GB/s"
         )
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["DEFAULT_ROUNDS", "Samples", "Statistics", "interleave", "ratios"]
+__all__ = ["DEFAULT_ROUNDS", "Clock", "Samples", "Statistics", "interleave", "ratios"]
 
 DEFAULT_ROUNDS = 7
 MIN_SAMPLE = 5e-3
@@ -24,6 +24,9 @@ MIN_SAMPLE = 5e-3
 METERED_SAMPLE = 0.2
 """The same where energy is read: its counters are updated every tens of milliseconds."""
 _MOST_GROWTH = 100
+
+Clock = Callable[[], float]
+"""Seconds since some moment; what was asked for before is done."""
 
 
 class Meter(Protocol):
@@ -81,7 +84,7 @@ def interleave(
     *,
     min_sample: float = MIN_SAMPLE,
     meter: Meter | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Samples]:
     """Time `methods` in turns.
 
@@ -127,7 +130,7 @@ def ratios(theirs: Samples, ours: Samples) -> tuple[float, ...]:
     return tuple(p / q for p, q in zip(theirs.seconds, ours.seconds, strict=True))
 
 
-def _sample(method: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
+def _sample(method: Callable[[], object], calls: int, clock: Clock) -> float:
     """Seconds of `calls` calls."""
     collects = gc.isenabled()
     gc.disable()
@@ -141,7 +144,7 @@ def _sample(method: Callable[[], object], calls: int, clock: Callable[[], float]
             gc.enable()
 
 
-def _calls(method: Callable[[], object], least: float, clock: Callable[[], float]) -> int:
+def _calls(method: Callable[[], object], least: float, clock: Clock) -> int:
     """How many calls last at least `least` seconds."""
     calls = 1
     while (seconds := _sample(method, calls, clock)) < least:

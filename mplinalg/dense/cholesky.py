@@ -9,10 +9,12 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 
 from ..errors import LinAlgError
+from ..ops import is_on_device, is_on_host, ops_for
 from ..precision import Format
+from . import messages, validate
 from . import structure as structures
-from . import validate
-from .factored import Factored, Member, is_plain_matrix, solve_plain_tuple
+from .factored import Factored, is_plain_matrix, solve_plain_tuple
+from .member import Member
 from .refined import warn
 
 __all__ = ["Cholesky", "cho_factor", "cho_solve"]
@@ -82,6 +84,8 @@ class Cholesky(Factored):
         kept = self._only_member_as_scipy()
         if kept is not None:
             return kept
+        if not is_on_host(a):
+            return _device_factors(a, lower)
         if a.ndim == 2 and a.size:
             return tuple(scipy.linalg.cho_factor(a, lower, check_finite=False))
         c = np.empty_like(a)
@@ -92,6 +96,32 @@ class Cholesky(Factored):
 
     def __repr__(self) -> str:
         return f"Cholesky(shape={self.shape}, dtype={self.dtype}, precision={self.precision!r})"
+
+
+def _device_factors(a: Any, lower: bool) -> tuple[Any, ...]:
+    """What `scipy.linalg.cho_factor` returns, of arrays on a device."""
+    ops = ops_for(a)
+    c = ops.xp.empty_like(a)
+    for index in np.ndindex(a.shape[:-2]) if a.size else ():
+        member = ops.xp.array(a[index], order="F")
+        info = ops.first_info([(0, ops.potrf(member, lower=lower))])
+        if info:
+            raise LinAlgError(messages.not_definite(info))
+        c[index] = member
+    return c, (lower if a.ndim == 2 else np.full(a.shape[:-2], lower))
+
+
+def _device_solve(c: Any, lower: bool, b: Any, check_finite: bool) -> Any:
+    """`scipy.linalg.cho_solve` of one system on a device."""
+    ops = ops_for(c, b)
+    if c.ndim != 2 or c.shape[0] != c.shape[1] or b.shape[:1] != c.shape[:1] or b.ndim > 2:
+        raise ValueError(f"Shapes of c {c.shape} and b {b.shape} are incompatible")
+    dtype = validate.common_dtype(c, b)
+    if check_finite:
+        validate.check_finite(c, b)
+    x = ops.xp.array(b if b.ndim == 2 else b[:, None], dtype=dtype, order="F")
+    ops.potrs(ops.xp.asfortranarray(c, dtype=dtype), x, lower=bool(lower))
+    return x if b.ndim == 2 else x[:, 0]
 
 
 def cho_factor(
@@ -239,6 +269,10 @@ def cho_solve(
         x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
+    if is_on_device(c_and_lower[0]):
+        return solve_plain_tuple(
+            lambda: _device_solve(*c_and_lower, b, check_finite), refine, tol, full_output
+        )
     return solve_plain_tuple(
         lambda: scipy.linalg.cho_solve(c_and_lower, b, check_finite=check_finite),
         refine, tol, full_output,

@@ -19,7 +19,7 @@ from ..factor.blocks import blocks
 from ..factor.columns import scaled_columns
 from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
-from ..ops import ops_for
+from ..ops import direct_ops_for, ops_for
 from ..ops.protocol import Checked
 from ..precision import backward_bound, working_format
 from . import messages
@@ -86,7 +86,9 @@ def _norm1(a: Array) -> float:
 
 
 def _norm_inf(a: Array) -> float:
-    return max(float(np.abs(a[rows]).sum(axis=1).max()) for rows in blocks(a.shape[0], _BLOCK))
+    # in double, as in _norm1
+    sums = [np.abs(a[rows]).sum(axis=1, dtype=float) for rows in blocks(a.shape[0], _BLOCK)]
+    return float(np.concatenate(sums).max())
 
 
 def is_suspicious(kappa: float, n: int, eps: float) -> bool:
@@ -97,7 +99,7 @@ def is_suspicious(kappa: float, n: int, eps: float) -> bool:
 
 def _general(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
     a = to_lapack_layout(a)
-    seen = ops_for(a).gesv(a, b, trans=trans)
+    seen = direct_ops_for(a).gesv(a, b, trans=trans)
     if seen.info > 0:
         raise LinAlgError(messages.singular(seen.info, a.shape[0]))
     return judge_lu(a, seen, estimate=estimate)
@@ -122,7 +124,7 @@ def judge_lu(a: Array, seen: Checked, *, estimate: bool = False) -> Direct:
 
 
 def _positive_definite(a: Array, b: Array, lower: bool, trans: str, estimate: bool) -> Direct:
-    seen = ops_for(a).posv(a, b, lower=lower)
+    seen = direct_ops_for(a).posv(a, b, lower=lower)
     if seen.info > 0:
         raise LinAlgError(messages.not_definite(seen.info))
     return judge_cholesky(a, seen, lower, estimate=estimate)
@@ -163,7 +165,7 @@ def _indefinite(hermitian: bool) -> Callable[[Array, Array, bool, str], Direct]:
                 f"A singular matrix detected: diagonal block {info} of {a.shape[0]} is exactly "
                 "singular."
             )
-        norm = _norm1(_full(a, lower, family == "sy"))
+        norm = _norm1(_full(np, a, lower, family == "sy"))
         inverse, _ = con(udut, piv, 1.0, lower=lower)  # the norm may leave the range
         return Direct(x, "Bunch-Kaufman", float(inverse) / norm if norm else 0.0)
 
@@ -189,7 +191,11 @@ def _triangular(is_lower: bool) -> Callable[[Array, Array, bool, str], Direct]:
         if info > 0:
             raise LinAlgError(messages.singular(info, a.shape[0]))
         kind = b"I" if flipped else b"1"
-        rcond, _ = trcon(stored, norm=kind, uplo=b"L" if stored_lower else b"U")
+        uplo = b"L" if stored_lower else b"U"
+        rcond, _ = trcon(stored, norm=kind, uplo=uplo)
+        if not rcond > 0:  # its norm may have left the range, which a factor of two changes not
+            _, exponent = math.frexp(float(np.abs(stored).max()))
+            rcond, _ = trcon(stored * a.dtype.type(2.0**-exponent), norm=kind, uplo=uplo)
         return Direct(x, "substitution", float(rcond))
 
     return solver
@@ -256,7 +262,7 @@ _SOLVERS = {
 @np.errstate(over="ignore", invalid="ignore")
 def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, trans: str) -> bool:
     """Whether every column of x has a normwise backward error within sqrt(n) u."""
-    a = effective_matrix(a, structure, lower)
+    a = effective_matrix(np, a, structure, lower)
     if trans == "T":
         a = a.T
     norm, x_size, b_size = _norm_inf(a), np.abs(x).max(axis=0), np.abs(b).max(axis=0)
@@ -276,23 +282,24 @@ def is_certified(a: Array, x: Array, b: Array, structure: str, lower: bool, tran
     return bool(np.all(np.abs(b - a @ x).max(axis=0) <= bound * size))
 
 
-def effective_matrix(a: Array, structure: str, lower: bool) -> Array:
+def effective_matrix(xp: Any, a: Array, structure: str, lower: bool) -> Array:
     """The matrix that the entries read under `structure` stand for; `a` itself where all count."""
+    matrix: Array = a
     if structure in s.ONE_TRIANGLE:
-        return _full(a, lower, symmetric=structure == s.SYMMETRIC)
+        return _full(xp, a, lower, symmetric=structure == s.SYMMETRIC)
     if structure == s.DIAGONAL:
-        return np.diag(np.diagonal(a))
-    if structure == s.TRIDIAGONAL:
-        return np.triu(np.tril(a, 1), -1)
-    if structure in (s.UPPER, s.LOWER):
-        return np.triu(a) if structure == s.UPPER else np.tril(a)
-    return a
+        matrix = xp.diag(xp.diagonal(a))
+    elif structure == s.TRIDIAGONAL:
+        matrix = xp.triu(xp.tril(a, 1), -1)
+    elif structure in (s.UPPER, s.LOWER):
+        matrix = xp.triu(a) if structure == s.UPPER else xp.tril(a)
+    return matrix
 
 
-def _full(a: Array, lower: bool, symmetric: bool) -> Array:
+def _full(xp: Any, a: Array, lower: bool, symmetric: bool) -> Array:
     """The whole of a symmetric or Hermitian matrix of which one triangle counts."""
-    strict = np.tril(a, -1) if lower else np.triu(a, 1)
+    strict = xp.tril(a, -1) if lower else xp.triu(a, 1)
     full: Array = strict + (strict.T if symmetric else strict.T.conj())
-    diagonal = np.diagonal(a)
-    np.fill_diagonal(full, diagonal if symmetric else diagonal.real)
+    diagonal = xp.diagonal(a)
+    xp.fill_diagonal(full, diagonal if symmetric else diagonal.real)
     return full

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import LinAlgError
 from ..ops import ops_for
-from ..precision import FP32, FP64, Format, working_format
-from ..refine.ladder import Factors
+from ..precision import working_format
 from ..report import SolveReport, Status
-from . import messages, validate
-from .kept import LOW_PRECISION_FROM, Kept, keep
-from .matrix import Matrix
-from .refined import Options, Outcome, pays_low_precision, solve_on_ladder, true_rcond
+from . import validate
+from .member import Member
+from .memory import within_memory
 
 Array = NDArray[Any]
 
@@ -28,167 +24,6 @@ _LAPACK = frozenset(np.dtype(c) for c in "fdFD")
 _PROBE_SEED = 20020101
 _FEW = 4
 """Up to so many right-hand sides are solved with what factors there are."""
-
-
-class Climbed:
-    """One square matrix, factored on the rung that solves a probe system to working precision.
-
-    The probe is b = A w with w of random numbers. It decides the rung once, so that every later
-    solve takes the same path whatever came before it; and as A w is known, so is whether A has
-    been changed since.
-    """
-
-    def __init__(
-        self, a: Array, structure: str, triangle: str | None, precision: Format | None,
-        check_finite: bool,
-    ) -> None:  # fmt: skip
-        ops = ops_for(a)
-        working = working_format(a.dtype)
-        self.first = precision or (FP32 if _keeps_low(a) else working)
-        self.precision = precision
-        self.matrix = Matrix(ops, a, structure, triangle, self.first, check_finite=check_finite)
-        self._given = None if self.matrix.a is a else (a, structure, triangle)
-        self._probe, self._size = self._fingerprint()
-        probe = self._probe
-        if self.matrix.outer is not None:
-            probe = probe / self.matrix.outer.rows[:, None]
-        outcome = solve_on_ladder(
-            self.matrix, probe, Options(precision=precision), first=self.first, detailed=False
-        )
-        self.factors: Factors = outcome.ascent.factors
-        self.first = outcome.ascent.rung.format if outcome.ascent.converged else working
-        self.outcome = outcome
-
-    def _fingerprint(self) -> tuple[Array, Array]:
-        """A w and |A||w|."""
-        matrix = self.matrix
-        n = matrix.a.shape[0]
-        noise = np.random.default_rng(_PROBE_SEED).standard_normal((n, 1))
-        w = matrix.ops.xp.asfortranarray(noise.astype(matrix.a.dtype))
-        minus, size = matrix.ops.residual(matrix.a, w, 0 * w, triangle=matrix.triangle)
-        assert size is not None
-        return -minus, size
-
-    def check_unchanged(self) -> None:
-        """Raise LinAlgError if the matrix is not the one that was factored."""
-        if not self._is_unchanged():
-            raise LinAlgError(messages.MODIFIED)
-
-    def _is_unchanged(self) -> bool:
-        xp = self.matrix.ops.xp
-        if self._given is None:
-            now, _ = self._fingerprint()
-            u = xp.finfo(self.matrix.a.dtype).eps / 2
-            same = (abs(now - self._probe) <= u * self._size) | (
-                xp.isnan(now) & xp.isnan(self._probe)
-            )
-            return bool(same.all())
-        # solved from a scaled copy: scale again
-        again = Matrix(self.matrix.ops, *self._given, working_format(self.matrix.a.dtype),
-                       check_finite=False)  # fmt: skip
-        if again.outer is None or self.matrix.outer is None:
-            return False
-        return (
-            xp.array_equal(again.a, self.matrix.a)
-            and xp.array_equal(again.outer.rows, self.matrix.outer.rows)
-            and xp.array_equal(again.outer.cols, self.matrix.outer.cols)
-        )
-
-    @functools.cached_property
-    def rcond(self) -> float:
-        """Estimated reciprocal 1-norm condition number of the matrix as it was given."""
-        matrix = self.matrix
-        # of a Hermitian matrix both norms are the same, and one triangle may hold anything
-        norm1 = matrix.norm if matrix.triangle else matrix.ops.lange("1", matrix.a)
-        return true_rcond(matrix, self.factors, norm1)
-
-    @property
-    def report(self) -> SolveReport:
-        """That of the probe, with the condition number."""
-        return replace(self.outcome.report, rcond=self.rcond)
-
-    def solve(
-        self, b: Array, trans: str, refine: str | None, tol: float | None, detailed: bool
-    ) -> Outcome:
-        """x and its report, starting from the factors there are."""
-        self.check_unchanged()
-        options = Options(precision=self.precision and self.first, refine=refine, tol=tol)
-        matrix = copy.copy(self.matrix)  # a climb changes it, and others may be solving too
-        matrix.seconds = dict.fromkeys(matrix.seconds, 0.0)
-        return solve_on_ladder(
-            matrix, b, options, first=self.first, trans=trans, factors=self.factors,
-            detailed=detailed,
-        )  # fmt: skip
-
-
-class Member:
-    """One square matrix with the factors that suit it.
-
-    Where nothing is gained by a low precision they are in working precision (`Kept`); so they are,
-    from the first time that it happens on, where many right-hand sides are solved. What these
-    cannot do is left to the ladder.
-    """
-
-    def __init__(
-        self, a: Array, structure: str, triangle: str | None, precision: Format | None,
-        check_finite: bool,
-    ) -> None:  # fmt: skip
-        self._given = (a, structure, triangle, precision, check_finite)
-        self._kept: Kept | None = None
-        self._climbed: Climbed | None = None
-        if precision is None and not _keeps_low(a):
-            self._kept = self._keep()
-        if self._kept is None:
-            self._climbed = Climbed(*self._given)
-
-    def _keep(self) -> Kept | None:
-        a, _, triangle, _, check_finite = self._given
-        return keep(a, None if triangle is None else triangle == "L", check_finite)
-
-    @property
-    def climbed(self) -> Climbed:
-        """The factors that the ladder found."""
-        if self._climbed is None:
-            self.check_unchanged()
-            self._climbed = Climbed(*self._given)
-        return self._climbed
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Working precision."""
-        return self._given[0].dtype
-
-    @property
-    def first(self) -> Format:
-        """The format of the factors."""
-        return working_format(self.dtype) if self._climbed is None else self._climbed.first
-
-    def check_unchanged(self) -> None:
-        """Raise LinAlgError if the matrix is not the one that was factored."""
-        if self._climbed is not None:
-            self._climbed.check_unchanged()
-        elif self._kept is not None:
-            self._kept.check_unchanged()
-
-    def solve_plainly(self, b: Array, trans: str) -> Array | None:
-        """x, (n, nrhs), by factors in working precision; None if these are not the way."""
-        if self._kept is None:
-            a, structure, _, precision, _ = self._given
-            n, nrhs = b.shape
-            pays = pays_low_precision(n, nrhs, a.dtype, structure)
-            if precision is not None or pays or nrhs <= _FEW or self.climbed.first is not FP32:
-                return None
-            self.climbed.check_unchanged()
-            self._kept = self._keep()
-        return None if self._kept is None else self._kept.solve(b, trans)
-
-    def as_scipy(self) -> tuple[Array, Any] | None:
-        """SciPy's tuple, if the factors in working precision are here."""
-        return None if self._kept is None else self._kept.as_scipy()
-
-
-def _keeps_low(a: Array) -> bool:
-    return len(a) >= LOW_PRECISION_FROM and working_format(a.dtype) is FP64
 
 
 class Factored:
@@ -215,7 +50,7 @@ class Factored:
         failures = []
         if not batch and a.size:
             try:
-                self._members[()] = make(a)
+                self._members[()] = within_memory(a, 0, lambda: make(a))
             except LinAlgError as error:
                 failures.append(((), str(error)))
             return failures
@@ -307,6 +142,7 @@ class Factored:
         if self._info is not None:
             raise LinAlgError(self._info)
         b = validate.as_array(b, "b")
+        xp = ops_for(self._a, b).xp
         if check_finite:
             validate.check_finite(b)
         n = self._a.shape[-1]
@@ -324,12 +160,12 @@ class Factored:
         columns = b[:, None] if vector else b
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
         if n == 0 or columns.size == 0 or 0 in whole:
-            x = np.empty((*whole, *columns.shape[-2:]), dtype)
+            x = xp.empty((*whole, *columns.shape[-2:]), dtype)
             nothing = SolveReport(Status.DIRECT, precision=working_format(dtype).name)
             return (x[..., 0] if vector else x), nothing, None
-        columns = np.broadcast_to(columns, (*whole, *columns.shape[-2:]))
+        columns = xp.broadcast_to(columns, (*whole, *columns.shape[-2:]))
         members: Any = np.broadcast_to(self._members, whole)
-        x = np.empty(columns.shape, dtype)
+        x = xp.empty(columns.shape, dtype)
         reports: list[Any] = []
         notes = []
         for index in np.ndindex(whole):
@@ -355,7 +191,8 @@ class Factored:
         self._check_unchanged()
         with self._lock:
             # a copy, which does not see what happens to the matrix
-            if self._wide is None or not np.array_equal(self._wide._a, self._a, equal_nan=True):
+            xp = ops_for(self._a).xp
+            if self._wide is None or not xp.array_equal(self._wide._a, self._a, equal_nan=True):
                 self._wide = self._factor_again(self._a.astype(kind))
             return self._wide
 
@@ -413,10 +250,11 @@ def is_plain_matrix(a: Any) -> bool:
 
 def _with_unit_strides(a: Array) -> Array:
     """`a`, or a copy if its matrices are not in a layout that LAPACK reads."""
-    if a.size == 0 or (a.ndim == 2 and a.flags.forc):
+    if a.size == 0 or (a.ndim == 2 and (a.flags.c_contiguous or a.flags.f_contiguous)):
         return a
     first = a[(0,) * (a.ndim - 2)]
-    return a if validate.to_lapack_layout(first) is first else np.ascontiguousarray(a)
+    is_usable = validate.to_lapack_layout(first) is first
+    return a if is_usable else ops_for(a).xp.ascontiguousarray(a)
 
 
 def solve_plain_tuple(
@@ -441,10 +279,10 @@ def _solve_member(
     """One matrix; a complex b of a real matrix is solved as its two real parts."""
     own = member.dtype
     if dtype != own:
-        both = np.concatenate([b.real, b.imag], axis=1)
+        both = ops_for(b).xp.concatenate([b.real, b.imag], axis=1)
         x, report, message = _solve_member(member, both, own, trans, refine, tol, detailed)
         return _joined(x, b.shape, dtype), _joined_report(report, b.shape[1]), message
-    b = np.asfortranarray(b, dtype=own)
+    b = ops_for(b).xp.asfortranarray(b, dtype=own)
     if refine == "auto" and tol is None and not detailed:
         plain = member.solve_plainly(b, trans)
         if plain is not None:
@@ -455,7 +293,7 @@ def _solve_member(
 
 def _joined(parts: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The complex x of its real and imaginary parts, side by side."""
-    x: Array = np.empty(shape, dtype)
+    x: Array = ops_for(parts).xp.empty(shape, dtype)
     x.real, x.imag = parts[:, : shape[1]], parts[:, shape[1] :]
     return x
 

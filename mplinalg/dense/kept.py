@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import LinAlgError
-from ..ops import ops_for
+from ..ops import direct_ops_for
 from ..ops.protocol import Array, Checked
 from ..precision import backward_bound, working_format
 from . import messages
@@ -82,7 +82,7 @@ class Kept:
         return backward_bound(len(self._a), working_format(self._a.dtype).unit_roundoff)
 
     def _apply(self, b: Array, trans: str) -> tuple[Array, float]:
-        ops, a = ops_for(self._a), self._a
+        ops, a = direct_ops_for(self._a), self._a
         if self._lower is not None:
             return ops.potrs_checked(a, self._seen, b, lower=self._lower)
         return ops.getrs_checked(a, self._seen, b, trans=trans)
@@ -100,7 +100,7 @@ def keep(a: Array, lower: bool | None, check_finite: bool) -> Kept | None:
         Exactly singular, or not positive definite.
     """
     n, dtype = len(a), a.dtype
-    ops = ops_for(a)
+    ops = direct_ops_for(a)
     w = _known(n, dtype)
     if lower is None:
         seen = ops.gesv(a, w, probe=False)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import ops_for
-from ..ops.protocol import Array, Ops
+from ..ops import direct_ops_for
+from ..ops.protocol import Array, DirectOps
 from ..precision import backward_bound
 from . import structure as s
 from .direct import is_suspicious, judge_cholesky, judge_lu
-from .refined import pays_low_precision
+from .rungs import pays_low_precision
 
 _EPS = {np.dtype(c): float(np.finfo(c).eps) for c in "fdFD"}
 
@@ -44,7 +44,7 @@ def solve_lean(
     if not (a.flags.forc and a.flags.aligned):
         return None
     structure = asserted or s.detect(a)
-    ops = ops_for(a)
+    ops = direct_ops_for(a)
     columns = b[:, None] if b.ndim == 1 else b
     if structure in s.SPARSE_KINDS:
         x = _structured(ops, a, columns, structure, eps) if check_finite else None
@@ -58,13 +58,13 @@ def solve_lean(
     return x[:, 0] if x is not None and b.ndim == 1 else x
 
 
-def _structured(ops: Ops, a: Array, b: Array, structure: str, eps: float) -> Array | None:
+def _structured(ops: DirectOps, a: Array, b: Array, structure: str, eps: float) -> Array | None:
     x, info, kappa = ops.solve_structured(a, b, structure)
     return None if info or is_suspicious(kappa, len(a), eps) else x
 
 
 def _dense(
-    ops: Ops, a: Array, b: Array, structure: str, lower: bool, check_finite: bool, eps: float
+    ops: DirectOps, a: Array, b: Array, structure: str, lower: bool, check_finite: bool, eps: float
 ) -> Array | None:
     n, nrhs = b.shape
     definite = structure != s.GENERAL
@@ -81,7 +81,7 @@ def _dense(
 
 
 def _refined(
-    ops: Ops, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
+    ops: DirectOps, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
 ) -> Array | None:
     if definite:
         seen = ops.posv_refined(a, b, lower=lower, whole=check_finite)
@@ -91,7 +91,7 @@ def _refined(
 
 
 def _direct(
-    ops: Ops, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
+    ops: DirectOps, a: Array, b: Array, definite: bool, lower: bool, check_finite: bool, eps: float
 ) -> Array | None:
     seen = ops.posv(a, b, lower=lower, whole=check_finite) if definite else ops.gesv(a, b)
     n = len(a)

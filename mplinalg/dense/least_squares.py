@@ -17,14 +17,14 @@ from ..errors import LinAlgError, LinAlgWarning
 from ..factor.columns import scaled_columns, unit_columns
 from ..factor.gram import gram
 from ..factor.qr import qr
-from ..ops.dispatch import ops_for
-from ..ops.protocol import Ops
+from ..ops import Ops, is_on_host, ops_for, rates
 from ..precision import FP32, Format, real_dtype, working_format
 from ..refine.ladder import Rung
+from ..refine.least_squares import column_norms
 from ..refine.least_squares_ladder import Factored, Solution, walk
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
-from .singular_values import in_two_stages, singular_values
+from .singular_values import in_two_stages, singular_values, svd
 
 Array = NDArray[Any]
 
@@ -42,6 +42,8 @@ _MANY = 1 / 8
 _GRAM_RCOND = 1 / 16
 """From this rcond on, R of a Gram matrix in working precision has the singular values of A."""
 _SAFE_EXPONENT = {"fp32": 20, "fp64": 40}
+_FASTER = 1.5
+"""Times that products in fp32 have to be faster than in fp64 for a device to begin with them."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,26 @@ def solve_one(
 ) -> Answer:
     """min ||b - A x|| for A (m, n) and b (m, nrhs)."""
     m, n = a.shape
+    ops = ops_for(a, b)
+    xp = ops.xp
     if m == 0 or n == 0:
-        squares = np.linalg.norm(b, axis=0) ** 2
+        squares = xp.linalg.norm(b, axis=0) ** 2
         report = SolveReport(Status.DIRECT, precision=working_format(a.dtype).name)
-        return Answer(np.zeros((n, b.shape[1]), a.dtype), squares, 0, np.empty(0), report)
-    if not checked and not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return Answer(xp.zeros((n, b.shape[1]), a.dtype), squares, 0, xp.empty(0), report)
+    if not checked and not (xp.isfinite(a).all() and xp.isfinite(b).all()):
         return _of_bad_data(a, b)
-    rungs = rungs_for(a.shape, b.shape[1], a.dtype, options, kept=cache is not None)
+    if is_on_host(a):
+        rungs = rungs_for(a.shape, b.shape[1], a.dtype, options, kept=cache is not None)
+        by_svd = by_scipy
+    else:
+        rungs = device_rungs(ops, a.shape, b.shape[1], a.dtype, options)
+        by_svd = by_svd_on_device
     pinned = options.pinned is not None and options.pinned != working_format(a.dtype)
     if not rungs:
         why = "m < n" if m < n else f"driver {options.driver}"
         if pinned:
             _complain(options, f"precision={options.pinned} cannot be used with {why}")
-        return by_scipy(a, b, options, ())
+        return by_svd(a, b, options, ())
     start = time.perf_counter()
     answer, walked, first_delivered = _refined(a, b, rungs, options, keep, cache)
     if not first_delivered and (pinned or options.refine not in ("auto", None)):
@@ -97,7 +106,7 @@ def solve_one(
         asked = f"precision={options.pinned or 'auto'}, refine={options.refine}"
         _complain(options, f"{asked} could not deliver ({tried})")
     if answer is None:
-        answer = by_scipy(a, b, options, walked)
+        answer = by_svd(a, b, options, walked)
     seconds = {**answer.report.seconds, "total": time.perf_counter() - start}
     answer.report = replace(answer.report, seconds=seconds)
     return answer
@@ -133,18 +142,49 @@ def rungs_for(
         ladder = ladder[-1:]
     if options.pinned is None:
         return () if is_small(m, n) and options.refine == "auto" and not kept else tuple(ladder)
-    if options.pinned == working:
+    return _from_pinned(options.pinned, ladder, working, options.fallback)
+
+
+def device_rungs(
+    ops: Ops, shape: tuple[int, ...], nrhs: int, dtype: np.dtype[Any], options: Options
+) -> tuple[Rung, ...]:
+    """The same on a device, where nothing is slower than an SVD, and Householder QR is next."""
+    m, n = shape
+    working = working_format(dtype)
+    if m < n or options.driver is not None or nrhs == 0:
+        return ()
+    formats: tuple[Format, ...] = (working,)
+    if options.pinned is not None or (nrhs < _MANY * n and _pays_single(ops, n)):
+        formats = tuple(dict.fromkeys((FP32, working)))
+    ladder = [*(Rung(f, "gram") for f in formats), Rung(working, "qr")]
+    if options.pinned is None:
+        return tuple(ladder)
+    return _from_pinned(options.pinned, ladder, working, options.fallback)
+
+
+def _pays_single(ops: Ops, n: int) -> bool:
+    if n < ops.refines_from or FP32 not in ops.fast_formats:
+        return False
+    gemm = rates.known(ops).gemm
+    return gemm["fp32"] >= _FASTER * gemm["fp64"]
+
+
+def _from_pinned(
+    pinned: Format, ladder: Sequence[Rung], working: Format, fallback: bool
+) -> tuple[Rung, ...]:
+    if pinned == working:
         return (Rung(working, "qr"),)
-    first = [r for r in ladder if r.format == options.pinned]
-    first += [Rung(options.pinned, "qr")] if Rung(options.pinned, "qr") not in first else []
-    above = [r for r in ladder if r.format.unit_roundoff < options.pinned.unit_roundoff]
-    return (*first, *above) if options.fallback else tuple(first)
+    first = [r for r in ladder if r.format == pinned]
+    first += [Rung(pinned, "qr")] if Rung(pinned, "qr") not in first else []
+    above = [r for r in ladder if r.format.unit_roundoff < pinned.unit_roundoff]
+    return (*first, *above) if fallback else tuple(first)
 
 
 def scale_exponent(ops: Ops, a: Array) -> int:
     """0, or e such that A 2^-e has its largest entry near 1 where squares might leave the range."""
     safe = _SAFE_EXPONENT[working_format(a.dtype).name]
-    if a.flags.forc:  # the sum of squares bounds the largest entry, and costs one quick pass
+    # the sum of squares bounds the largest entry, and costs one quick pass on the host
+    if is_on_host(a) and a.flags.forc:
         entries = a.ravel(order="K").view(real_dtype(a.dtype))
         with np.errstate(over="ignore", invalid="ignore"):
             total = float(np.dot(entries, entries))
@@ -166,14 +206,16 @@ def _refined(
     working = working_format(a.dtype)
     a1 = validate.to_lapack_layout(a)
     ops = ops_for(a1)
+    xp = ops.xp
     exponent = scale_exponent(ops, a1)
-    scaled = scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
-    b1, b_exponents = unit_columns(np, b)
-    b1 = np.array(b1, order="F")
+    scaled = scaled_by(ops, a1, -exponent)
+    b1, b_exponents = unit_columns(xp, b)
+    b1 = xp.array(b1, order="F")
     found = walk(
         ops, scaled, b1, rungs, working.unit_roundoff,
         cond=options.cond, method=options.refine, tol=options.tol,
-        foresee=options.pinned is None,
+        # on a device, a Gram matrix costs hardly more than the look ahead
+        foresee=options.pinned is None and is_on_host(a),
         # where singular values are dear, those who ask for them get x from the same R
         most_squared=math.inf if in_two_stages(a.shape[1], a.dtype) else 2 / _GRAM_RCOND,
         cache=cache,
@@ -183,12 +225,13 @@ def _refined(
         if found.last is None or found.last.rung != Rung(working, "qr"):
             return None, found.rungs, False
         return _by_svd_of_r(ops, found, b1, b_exponents, exponent, options), found.rungs, False
-    x = scaled_columns(np, state.x, b_exponents - exponent)
-    squares = _squares(state.r, b_exponents)
+    x = scaled_columns(xp, state.x, b_exponents - exponent)
+    squares = _squares(xp, state.r, b_exponents)
     kappa = 1 / factored.triangle.rcond
-    x_size = np.linalg.norm(state.x, axis=0) * factored.triangle.largest
+    x_norm, r_norm = column_norms(ops, state.x, state.r)
+    x_size = x_norm * factored.triangle.largest
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(x_size > 0, np.linalg.norm(state.r, axis=0) / x_size, 0.0)
+        ratio = np.where(x_size > 0, r_norm / x_size, 0.0)
     error = np.asarray(state.omega, np.float64)
     asked = options.pinned is None or factored.rung.format == options.pinned
     tested = options.refine is not None
@@ -196,7 +239,7 @@ def _refined(
     has_r = factored.rung == Rung(working, "qr")
     has_r |= near_one and factored.rung == Rung(working, "gram")
     # A may change before its singular values are asked for
-    kept = factored.triangle.r if has_r else a1 if keep else np.array(a1, order="K")
+    kept = factored.triangle.r if has_r else a1 if keep else xp.array(a1, order="K")
     report = SolveReport(
         status=Status.CONVERGED if tested else Status.DIRECT,
         rungs=found.rungs,
@@ -216,7 +259,7 @@ def _refined(
 
     def values() -> Array:
         r = kept if has_r else _working_r(ops, kept, exponent, near_one)
-        return scaled_columns(np, singular_values(r)[None], np.full(a.shape[1], exponent))[0]
+        return scaled_by(ops, singular_values(r)[None], exponent)[0]
 
     return Answer(x, squares, a.shape[1], values, report), found.rungs, asked
 
@@ -228,39 +271,46 @@ def _working_r(ops: Ops, a: Array, exponent: int, near_one: bool) -> Array:
     while kappa is `near_one`.
     """
     working = working_format(a.dtype)
-    a = scaled_columns(np, a, np.full(a.shape[1], -exponent))
+    a = scaled_by(ops, a, -exponent)
     return gram(ops, a, working).r if near_one else qr(ops, a, working).r()
 
 
 def _by_svd_of_r(
     ops: Ops, found: Solution, b: Array, b_exponents: Array, exponent: int, options: Options
 ) -> Answer | None:
-    """SciPy's gelsd on R instead of A, where Householder QR left the rank in doubt.
+    """The SVD (SciPy's gelsd) of R instead of A, where Householder QR left the rank in doubt.
 
     With A = Q [R; 0] both have the same solutions, rank and singular values, and gelsd itself
     begins with such an R.
     """
     assert found.last is not None
-    factors = found.last.factors
-    if factors is None or not bool(np.isfinite(found.last.triangle.r).all()):
+    factors, r = found.last.factors, found.last.triangle.r
+    xp = ops.xp
+    if factors is None or not bool(xp.isfinite(r).all()):
         return None
     m, n = factors.shape
     c = factors.apply_q(b, "C")
-    answer = by_scipy(found.last.triangle.r, c[:n], options, found.rungs)
+    by_svd = by_scipy if is_on_host(r) else by_svd_on_device
+    answer = by_svd(r, c[:n], options, found.rungs)
     if m > n and answer.rank == n:
         # ||b - A x||^2 = ||c_1 - R x||^2 + ||c_2||^2, and R x = c_1
-        answer.squares = _squares(c[n:], b_exponents)
-    answer.x = scaled_columns(np, answer.x, b_exponents - exponent)
-    if isinstance(answer.s, np.ndarray):
-        answer.s = scaled_columns(np, answer.s[None], np.full(n, exponent))[0]
+        answer.squares = _squares(xp, c[n:], b_exponents)
+    answer.x = scaled_columns(xp, answer.x, b_exponents - exponent)
+    if answer.s is not None and not callable(answer.s):
+        answer.s = scaled_by(ops, answer.s[None], exponent)[0]
     return answer
 
 
-def _squares(r: Array, exponents: Array) -> Array:
+def scaled_by(ops: Ops, a: Array, exponent: int) -> Array:
+    """A 2^exponent; A itself if that is 0."""
+    return scaled_columns(ops.xp, a, ops.xp.full(a.shape[1], exponent)) if exponent else a
+
+
+def _squares(xp: Any, r: Array, exponents: Array) -> Array:
     """The sums of squares of the columns of r 2^exponents; they may overflow."""
     size = (r.real**2 + r.imag**2 if r.dtype.kind == "c" else r**2).sum(axis=0)
     with np.errstate(over="ignore", under="ignore"):
-        return scaled_columns(np, size[None], 2 * exponents)[0]
+        return scaled_columns(xp, size[None], 2 * exponents)[0]
 
 
 def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]) -> Answer:
@@ -291,14 +341,55 @@ def by_scipy(a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ..
     return Answer(x[:, :nrhs], squares[:nrhs], rank, s, report)
 
 
+def by_svd_on_device(
+    a: Array, b: Array, options: Options, walked: tuple[RungOutcome, ...]
+) -> Answer:
+    """x = V diag(1 / s) U^H b with the singular values that count, as gelsd finds it."""
+    start = time.perf_counter()
+    a = validate.to_lapack_layout(a)
+    ops = ops_for(a, b)
+    xp = ops.xp
+    (m, n), nrhs = a.shape, b.shape[1]
+    exponent = scale_exponent(ops, a)
+    scaled = scaled_by(ops, a, -exponent)
+    b1, b_exponents = unit_columns(xp, b)
+    b1 = xp.array(b1, order="F")
+    u, s, vh = svd(ops, scaled)
+    counts = (s > options.cond * s[0]).sum().astype(s.dtype)
+    sizes: list[float] = xp.stack([counts, s[0], s[-1]]).tolist()
+    count, largest, smallest = sizes
+    rank = int(count)
+    c, x = xp.zeros((rank, nrhs), a.dtype, order="F"), xp.zeros((n, nrhs), a.dtype, order="F")
+    ops.gemm(1.0, u[:, :rank], b1, 0.0, c, transa="C")
+    c /= s[:rank, None]
+    ops.gemm(1.0, vh[:rank], c, 0.0, x, transa="C")
+    squares = xp.full(nrhs, np.nan, s.dtype)
+    if rank == n < m and nrhs and options.driver != "gelsy":
+        r, _ = ops.residual(scaled, x, b1, magnitude=False)
+        squares = _squares(xp, r, b_exponents)
+    fmt = working_format(a.dtype).name
+    report = SolveReport(
+        Status.DIRECT,
+        rungs=(*walked, RungOutcome(fmt, "gesvd", f"rank {rank}")),
+        precision=fmt,
+        backward_error=None, componentwise_error=None,
+        rcond=smallest / largest if largest > 0 else 0.0,
+        seconds={"solve": time.perf_counter() - start},
+        workspace_bytes=2 * a.nbytes + b.nbytes,
+    )  # fmt: skip
+    x = scaled_columns(xp, x, b_exponents - exponent)
+    return Answer(x, squares, rank, scaled_by(ops, s[None], exponent)[0], report)
+
+
 def _of_bad_data(a: Array, b: Array) -> Answer:
     warnings.warn("a or b holds NaN or infinity: so does x", LinAlgWarning, stacklevel=4)
+    xp = ops_for(a, b).xp
     m, n = a.shape
-    nan = np.full((n, b.shape[1]), np.nan, a.dtype)
-    s = np.full(min(m, n), np.nan, real_dtype(a.dtype))
+    nan = xp.full((n, b.shape[1]), np.nan, a.dtype)
+    s = xp.full(min(m, n), np.nan, real_dtype(a.dtype))
     report = SolveReport(Status.STAGNATED, precision=working_format(a.dtype).name,
                          backward_error=np.full(b.shape[1], np.nan))  # fmt: skip
-    return Answer(nan, np.full(b.shape[1], np.nan), 0, s, report)
+    return Answer(nan, xp.full(b.shape[1], np.nan), 0, s, report)
 
 
 def _complain(options: Options, message: str) -> None:

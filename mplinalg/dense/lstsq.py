@@ -10,6 +10,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgError
+from ..ops import is_on_device, ops_for
 from ..precision import Format, real_dtype
 from ..report import SolveReport, Status
 from . import validate
@@ -76,7 +77,7 @@ class LstsqResult(Sequence[Any]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LstsqResult | tuple) or len(self) != len(other):
             return NotImplemented if not isinstance(other, LstsqResult | tuple) else False
-        return all(np.array_equal(p, q) for p, q in zip(self, other, strict=True))
+        return all(_is_same(p, q) for p, q in zip(self, other, strict=True))
 
     def __repr__(self) -> str:
         s = "..." if callable(self._s) else repr(self._s)
@@ -88,6 +89,12 @@ class LstsqResult(Sequence[Any]):
 
     def __reduce__(self) -> Any:
         return LstsqResult, (self.x, self.residues, self.rank, self.s, self.report)
+
+
+def _is_same(p: Any, q: Any) -> bool:
+    if not (is_on_device(p) and is_on_device(q)):
+        return not (is_on_device(p) or is_on_device(q)) and bool(np.array_equal(p, q))
+    return bool(ops_for(p, q).xp.array_equal(p, q))
 
 
 def lstsq(
@@ -123,7 +130,7 @@ def lstsq(
         element of the result and a LinAlgWarning.
     lapack_driver : {None, "gelsd", "gelsy", "gelss"}, optional
         A driver has SciPy solve the problem with it. Default: the route described below, and
-        gelsd where that does not apply.
+        gelsd where that does not apply. On a device all of them are the SVD.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}, optional
         Pin the format that A is factored in.
     refine : {"auto", "classical", "lsqr", None}, optional
@@ -141,6 +148,7 @@ def lstsq(
     -------
     LstsqResult
         Behaves as the tuple ``(x, residues, rank, s)``, or ``(x, residues, rank, s, report)``.
+        x, residues and s are where `a` and `b` are, rank and report on the host.
         x, shape (..., n) or (..., n, nrhs): the solution, of least norm if rank < n.
         residues, shape (...,) or (..., nrhs): sums of squares of b - A x; NaN if rank < n, and of
         shape (..., 0) if m <= n or the driver is "gelsy".
@@ -155,7 +163,7 @@ def lstsq(
     ValueError
         For shapes that do not fit, unknown options, NaN or infinity.
     TypeError
-        If `a` or `b` does not hold numbers.
+        If `a` or `b` does not hold numbers, or one is on a device and the other is not.
 
     Warns
     -----
@@ -179,6 +187,12 @@ def lstsq(
     m n^2 + n^3 / 3 flops with a Gram matrix, 2 m n^2 - 2/3 n^3 with Householder QR, and 4 m n for
     each step and right-hand side. Workspace: 3 n^2 numbers and 3 m nrhs, with Householder QR m n,
     and a copy of A for the singular values unless `overwrite_a`.
+
+    On a device (CuPy arrays) R is first sought from a Gram matrix for every m >= n, however small,
+    and in fp32 only where that is known to be clearly faster than fp64. What is SciPy's on the host
+    is done by the SVD (cuSOLVER's gesvd), with the rule of gelsd for the singular values that
+    count. 4 n random numbers go to the device for each R that is tested, and a few numbers for each
+    right-hand side and step come back; nothing else of the size of m or n crosses.
 
     References
     ----------
@@ -206,7 +220,9 @@ def lstsq(
         raise ValueError(f'LAPACK driver "{lapack_driver}" is not found')
     validate.choice("refine", refine, METHODS)
     validate.tolerance(tol)
-    a1, b1 = validate.as_array(a, "a"), np.atleast_1d(validate.as_array(b, "b"))
+    a1, b1 = validate.as_array(a, "a"), validate.as_array(b, "b")
+    xp = ops_for(a1, b1).xp
+    b1 = xp.atleast_1d(b1)
     if a1.ndim < 2:
         raise ValueError(f"Input array a should be at least 2D, got {a1.shape=}")
     dtype = validate.common_dtype(a1, b1)
@@ -227,13 +243,13 @@ def lstsq(
         cutoff, lapack_driver, pinned, "lsqr" if refine == "gmres" else refine, tol, fallback
     )
     batch = np.broadcast_shapes(a1.shape[:-2], b1.shape[:-2])
-    a1 = np.broadcast_to(a1, (*batch, m, n))
-    b1 = np.broadcast_to(b1, (*batch, *b1.shape[-2:]))
+    a1 = xp.broadcast_to(a1, (*batch, m, n))
+    b1 = xp.broadcast_to(b1, (*batch, *b1.shape[-2:]))
     keep = bool(overwrite_a) and not batch
     answers = [
         solve_one(a1[i], b1[i], options, check_finite, keep) for i in validate.batch_indices(batch)
     ]
-    return _result(answers, batch, (m, n, b1.shape[-1]), dtype, vector, options, full_output)
+    return _result(xp, answers, batch, (m, n, b1.shape[-1]), dtype, vector, options, full_output)
 
 
 def _is_scipys(a: Any, b: Any) -> bool:
@@ -263,24 +279,24 @@ def _scipy_lstsq(
 
 
 def _result(
-    answers: list[Answer], batch: tuple[int, ...], shape: tuple[int, int, int],
+    xp: Any, answers: list[Answer], batch: tuple[int, ...], shape: tuple[int, int, int],
     dtype: np.dtype[Any], vector: bool, options: Options, full_output: bool,
 ) -> LstsqResult:  # fmt: skip
     """The answers of a batch in SciPy's shapes."""
     m, n, nrhs = shape
-    x = np.empty((*batch, n, nrhs), dtype)
-    squares = np.empty((*batch, nrhs), dtype)
+    x = xp.empty((*batch, n, nrhs), dtype)
+    squares = xp.empty((*batch, nrhs), dtype)
     rank = np.empty(batch, np.int64)
     for index, answer in zip(validate.batch_indices(batch), answers, strict=True):
         x[index], squares[index], rank[index] = answer.x, answer.squares, answer.rank
     if vector:
         x, squares = x[..., 0], squares[..., 0]
     if n > 0 and (m <= n or options.driver == "gelsy"):
-        squares = np.empty((*batch, 0), dtype if m else np.float64)
+        squares = xp.empty((*batch, 0), dtype if m else np.float64)
     elif n == 0:
         squares = squares.real
     values = [p.s for p in answers]
-    s: Any = lambda: _stack(values, batch, shape, dtype)  # noqa: E731
+    s: Any = lambda: _stack(xp, values, batch, shape, dtype)  # noqa: E731
     if not batch:
         s = values[0]
     if options.driver == "gelsy" and min(m, n) > 0:
@@ -294,13 +310,14 @@ def _result(
             report = reports[0] if not batch else SolveReport.combine(reports, batch)
         else:
             report = SolveReport(Status.DIRECT)
-    return LstsqResult(x, np.asarray(squares), rank[()], s, report)
+    return LstsqResult(x, xp.asarray(squares), rank[()], s, report)
 
 
 def _stack(
-    values: list[Any], batch: tuple[int, ...], shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> Array:
-    out = np.empty((*batch, min(shape[:2])), real_dtype(dtype))
+    xp: Any, values: list[Any], batch: tuple[int, ...], shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+) -> Array:  # fmt: skip
+    out: Array = xp.empty((*batch, min(shape[:2])), real_dtype(dtype))
     for index, value in zip(validate.batch_indices(batch), values, strict=True):
         out[index] = value() if callable(value) else value
     return out

@@ -10,10 +10,12 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgWarning
+from ..ops import is_on_device, is_on_host, ops_for
 from ..precision import Format
 from . import structure as structures
 from . import validate
-from .factored import Factored, Member, is_plain_matrix, solve_plain_tuple
+from .factored import Factored, is_plain_matrix, solve_plain_tuple
+from .member import Member
 from .refined import warn
 
 __all__ = ["LU", "lu_factor", "lu_solve"]
@@ -103,6 +105,8 @@ class LU(Factored):
 
 def _scipy_factors(a: NDArray[Any]) -> tuple[Any, ...]:
     """What `scipy.linalg.lu_factor` returns, also of an empty batch, and info for its warning."""
+    if not is_on_host(a):
+        return _device_factors(a)
     if a.size == 0:
         k = min(a.shape[-2:])
         return np.empty_like(a), np.zeros((*a.shape[:-2], k), dtype=np.int32), 0
@@ -112,6 +116,32 @@ def _scipy_factors(a: NDArray[Any]) -> tuple[Any, ...]:
         return factors[0]
     lu, piv, info = zip(*factors, strict=True)
     return np.reshape(lu, a.shape), np.reshape(piv, (*a.shape[:-2], -1)), max(info)
+
+
+def _device_factors(a: Any) -> tuple[Any, ...]:
+    """`_scipy_factors` of an array on a device."""
+    ops = ops_for(a)
+    xp, worst = ops.xp, 0
+    lu, piv = xp.empty_like(a), xp.empty((*a.shape[:-2], min(a.shape[-2:])), xp.int32)
+    for index in np.ndindex(a.shape[:-2]) if a.size else ():
+        member = xp.array(a[index], order="F")
+        piv[index], info = ops.getrf(member)
+        lu[index] = member
+        worst = max(worst, info)
+    return lu, piv, worst
+
+
+def _device_solve(lu: Any, piv: Any, b: Any, trans: str, check_finite: bool) -> Any:
+    """`scipy.linalg.lu_solve` of one system on a device."""
+    ops = ops_for(lu, piv, b)
+    if lu.ndim != 2 or lu.shape[0] != lu.shape[1] or b.shape[:1] != lu.shape[:1] or b.ndim > 2:
+        raise ValueError(f"Shapes of lu {lu.shape} and b {b.shape} are incompatible")
+    dtype = validate.common_dtype(lu, b)
+    if check_finite:
+        validate.check_finite(lu, b)
+    x = ops.xp.array(b if b.ndim == 2 else b[:, None], dtype=dtype, order="F")
+    ops.getrs(ops.xp.asfortranarray(lu, dtype=dtype), piv, x, trans=trans)
+    return x if b.ndim == 2 else x[:, 0]
 
 
 def lu_factor(
@@ -266,14 +296,16 @@ def lu_solve(
         )
         warn(message)
         return (x, report) if full_output else x
-    code = _TRANS_CODE[_trans(trans)]
+    flag = _trans(trans)
+    lu, piv = lu_and_piv
+    if is_on_device(lu):
+        return solve_plain_tuple(
+            lambda: _device_solve(lu, piv, b, flag, check_finite), refine, tol, full_output
+        )
     return solve_plain_tuple(
-        lambda: scipy.linalg.lu_solve(lu_and_piv, b, code, check_finite=check_finite),
+        lambda: scipy.linalg.lu_solve((lu, piv), b, trans, check_finite=check_finite),
         refine, tol, full_output,
     )  # fmt: skip
-
-
-_TRANS_CODE = {flag: code for code, flag in _TRANS.items()}
 
 
 def _trans(trans: int) -> str:

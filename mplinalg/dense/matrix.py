@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import LinAlgError
 from ..factor.blocks import blocks, exponents, shifted
+from ..factor.butterfly import ButterflyFactors, butterfly_lu, padded, suits
 from ..factor.cholesky import CholeskyFactors, cholesky
 from ..factor.lu import LUFactors, lu
 from ..factor.qr import qr
@@ -21,6 +22,7 @@ from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMM
 
 CHOLESKY = "Cholesky"
 LU = "LU"
+BUTTERFLY = ButterflyFactors.method
 QR = "QR"
 
 _ROW_RATIO = 2.0**10
@@ -53,7 +55,11 @@ class Matrix:
         Format of the first working copy.
     check_finite : bool
         Raise ValueError on NaN or infinity.
-    pivoting : {"partial", "tournament"}
+    pivoting : {"partial", "tournament", "butterfly"}, optional
+        What LU does about small pivots. "butterfly": real matrices are transformed first, in a
+        format below the working precision; what that cannot do is done with partial pivoting. By
+        default "butterfly" where the backend prefers it and the format is fine enough, else
+        "partial".
 
     Attributes
     ----------
@@ -62,6 +68,8 @@ class Matrix:
     outer : Scaling, optional
         Set when A's entries are so extreme that sums of products would leave the range of the
         working precision: then `a` is the copy diag(rows) A diag(cols).
+    flushed : bool
+        The backend takes entries of A for zeros.
     is_copy : bool
         `a` is a copy of what was given (scaled, or with both triangles filled).
     seconds : dict
@@ -70,7 +78,7 @@ class Matrix:
 
     def __init__(
         self, ops: Ops, a: Array, structure: str, triangle: str | None, first: Format, *,
-        check_finite: bool = True, pivoting: str = "partial",
+        check_finite: bool = True, pivoting: str | None = None,
     ) -> None:  # fmt: skip
         self.ops = ops
         self.structure = structure
@@ -81,6 +89,7 @@ class Matrix:
         self._copy: Array | None = None
         began = time.perf_counter()
         given = a
+        self.flushed = ops.flushes and has_subnormals(ops, a)
         a = self._symmetrised(a, check_finite)
         self._measure(a, first, check_finite)
         self.is_copy = self.a is not given
@@ -94,7 +103,7 @@ class Matrix:
             if check_finite and not bool(self.ops.xp.isfinite(a).all()):  # in either triangle
                 raise ValueError("array must not contain infs or NaNs")
             a = self.ops.xp.array(a, order="K", copy=True)
-            _mirror(a, self.triangle, conjugate=False)
+            _mirror(self.ops, a, self.triangle, conjugate=False)
             self.structure, self.triangle = GENERAL, None
         return a
 
@@ -156,12 +165,17 @@ class Matrix:
         self.a, self.norm, self.is_graded = scaled, float(sums.max()), True
         self._copy = None if first.needs_scaling else w
 
+    @property
+    def _is_half(self) -> bool:
+        """Only one triangle of A counts."""
+        return self.triangle is not None and self.structure != MAYBE_POSITIVE_DEFINITE
+
     def _whole(self) -> Array:
         """A with both triangles (a copy where only one counts)."""
-        if self.triangle is None or self.structure == MAYBE_POSITIVE_DEFINITE:
+        if not self._is_half:
             return self.a
         whole = self.ops.xp.array(self.a, order="K", copy=True)
-        _mirror(whole, self.triangle, conjugate=True)
+        _mirror(self.ops, whole, self.triangle, conjugate=True)
         return whole
 
     # -- right-hand sides in and out of the scaled system ---------------------------------------
@@ -207,6 +221,14 @@ class Matrix:
         definite = self.structure in (POSITIVE_DEFINITE, MAYBE_POSITIVE_DEFINITE)
         return CHOLESKY if definite else LU
 
+    def tries_butterfly(self, fmt: Format) -> bool:
+        """Whether LU in `fmt` is tried on the transformed matrix first."""
+        if self.method() != LU or self.a.dtype.kind == "c" or not self._is_lower(fmt):
+            return False
+        if self.pivoting is not None:
+            return self.pivoting == "butterfly"
+        return suits(self.a.shape[0], fmt) and self.ops.prefers_butterfly
+
     def factorize(self, rung: Rung) -> Factors:
         """The factors of a rung.
 
@@ -222,6 +244,8 @@ class Matrix:
         factors: Factors
         if rung.method == QR:
             factors = qr(self.ops, self._whole(), rung.format)
+        elif rung.method == BUTTERFLY:
+            factors = self._butterfly_lu(rung.format)
         elif rung.method == CHOLESKY and self.method() == CHOLESKY:
             factors = self._cholesky(rung.format, is_working)
         else:
@@ -232,13 +256,23 @@ class Matrix:
 
     def _lu(self, fmt: Format, is_working: bool) -> LUFactors:
         scaling = self._scaling(fmt)
-        w = self._working_copy(fmt, scaling)
-        if self.triangle is not None and self.structure != MAYBE_POSITIVE_DEFINITE:
-            _mirror(w, self.triangle, conjugate=True)
-        factors = lu(self.ops, w, fmt, scaling=scaling, pivoting=self.pivoting)
+        w = self._working_copy(fmt, scaling, whole=True)
+        pivoting = "tournament" if self.pivoting == "tournament" else "partial"
+        factors = lu(self.ops, w, fmt, scaling=scaling, pivoting=pivoting)
         if factors.info and is_working:
-            raise LinAlgError(messages.singular(factors.info, self.a.shape[0]))
+            singular = messages.singular(factors.info, self.a.shape[0])
+            raise LinAlgError(f"{singular} {messages.SUBNORMAL}" if self.flushed else singular)
         return factors
+
+    def _butterfly_lu(self, fmt: Format) -> ButterflyFactors:
+        ops, n = self.ops, self.a.shape[0]
+        # a butterfly mixes entries of rows and columns far apart: they have to be of one size
+        scaling = self._scaling(fmt, always=True)
+        order = "F" if ops.is_f_like(self.a) else "C"
+        w = ops.xp.empty((padded(n), padded(n)), fmt.dtype(self.a.dtype), order=order)
+        self._copy = None
+        self._copy_to(w[:n, :n], scaling, whole=True)
+        return butterfly_lu(ops, w, n, fmt, scaling=scaling)
 
     def _cholesky(self, fmt: Format, is_working: bool) -> Factors:
         assert self.triangle is not None
@@ -259,28 +293,52 @@ class Matrix:
             raise LinAlgError(messages.not_definite(factors.info))
         return factors
 
-    def _scaling(self, fmt: Format) -> Scaling | None:
-        """What a working copy in `fmt` is scaled by."""
-        is_lower = fmt.unit_roundoff > working_format(self.a.dtype).unit_roundoff
-        if self.outer is not None or not is_lower or not (self.is_graded or fmt.needs_scaling):
+    def _is_lower(self, fmt: Format) -> bool:
+        return fmt.unit_roundoff > working_format(self.a.dtype).unit_roundoff
+
+    def _scaling(self, fmt: Format, *, always: bool = False) -> Scaling | None:
+        """What a working copy in `fmt` is scaled by; None if A is equilibrated, or need not be."""
+        if self.outer is not None or not self._is_lower(fmt):
+            return None
+        if not (always or self.is_graded or fmt.needs_scaling):
             return None
         if self.method() == CHOLESKY:
             return equilibrate_hermitian(self.ops, self.a)
         return equilibrate(self.ops, self._whole())
 
-    def _working_copy(self, fmt: Format, scaling: Scaling | None) -> Array:
-        began = time.perf_counter()
+    def _working_copy(self, fmt: Format, scaling: Scaling | None, *, whole: bool = False) -> Array:
+        """A scaled, in the dtype of `fmt`; with both triangles, if `whole`."""
         w, self._copy = self._copy, None
         if w is None or w.dtype != fmt.dtype(self.a.dtype) or scaling is not None:
             w = self.ops.xp.empty_like(self.a, dtype=fmt.dtype(self.a.dtype))
-            rows = None if scaling is None else scaling.rows
-            cols = None if scaling is None else scaling.cols
-            self.ops.convert(self.a, w, rows=rows, cols=cols)
-        self.seconds["convert"] += time.perf_counter() - began
+            self._copy_to(w, scaling, whole=whole)
+        elif whole and self._is_half:
+            _mirror(self.ops, w, self.triangle, conjugate=True)
         return w
 
+    def _copy_to(self, w: Array, scaling: Scaling | None, *, whole: bool) -> None:
+        began = time.perf_counter()
+        fills_up = whole and self._is_half
+        if scaling is None:
+            self.ops.convert(self.a, w)
+            if fills_up:
+                _mirror(self.ops, w, self.triangle, conjugate=True)
+        else:  # diag(rows) A diag(cols) is not symmetric
+            source = self._whole() if fills_up else self.a
+            self.ops.convert(source, w, rows=scaling.rows, cols=scaling.cols)
+        self.seconds["convert"] += time.perf_counter() - began
 
-def _mirror(a: Array, triangle: str | None, *, conjugate: bool) -> None:
+
+def has_subnormals(ops: Ops, x: Array) -> bool:
+    """Whether single-precision numbers are among them that are subnormal, by their bits."""
+    if working_format(x.dtype) is not FP32 or x.size == 0:
+        return False
+    parts = (x,) if x.dtype.kind != "c" else (x.real, x.imag)
+    bits = [part.view(ops.xp.uint32) & 0x7FFFFFFF for part in parts]
+    return any(bool(((b > 0) & (b < 0x00800000)).any()) for b in bits)
+
+
+def _mirror(ops: Ops, a: Array, triangle: str | None, *, conjugate: bool) -> None:
     """Fill the other triangle of a square matrix in place, a block of rows at a time."""
     upper = triangle == "U"
     for k in blocks(a.shape[0], _MIRROR_BLOCK):
@@ -294,9 +352,8 @@ def _mirror(a: Array, triangle: str | None, *, conjugate: bool) -> None:
         else:
             target[:start] = image[:start]
             block, given = a[k, k], image[start:]
-        width = k.stop - start
-        i, j = np.tril_indices(width, -1) if upper else np.triu_indices(width, 1)
-        block[i, j] = given[i, j].copy()
+        i = ops.xp.arange(k.stop - start)
+        is_other = (i[:, None] > i) == upper
+        block[...] = ops.xp.where(is_other & (i[:, None] != i), given, block)
         if conjugate and a.dtype.kind == "c":
-            d = np.arange(width)
-            block[d, d] = block[d, d].real
+            block[i, i] = block[i, i].real

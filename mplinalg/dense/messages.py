@@ -5,6 +5,11 @@ from __future__ import annotations
 OVERFLOW = "The solution overflows the range of its dtype; the result holds infinities."
 UNDERFLOW = "The solution underflows the range of its dtype; the result may not be accurate."
 
+SUBNORMAL = (
+    "The input holds subnormal numbers, which the device takes for zeros; the result may not be "
+    "accurate."
+)
+
 MODIFIED = (
     "the matrix was modified after it was factored; the factors keep a reference to it, not a "
     "copy: factor it again, or factor a copy"
@@ -42,3 +47,11 @@ def stagnated(omega: float, rcond: float) -> str:
 def climbed(wanted: str, taken: str) -> str:
     """A pinned precision could not deliver."""
     return f"precision={wanted!r} could not deliver; {taken} did."
+
+
+def no_room(shape: tuple[int, ...], nbytes: int, more: int, reason: str) -> str:
+    """Memory ran out."""
+    return (
+        f"a matrix of shape {shape}, {nbytes:,} bytes, is solved with at least {more:,} bytes more "
+        f"({reason}). Free memory where it is, or solve on the host: its memory is larger."
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgWarning
 from ..factor.cholesky_qr import CholeskyQR, cholesky_qr
-from ..factor.columns import scaled_columns, to_fortran, upper_triangle
+from ..factor.columns import to_fortran, upper_triangle
 from ..factor.gram import foreseen_condition
 from ..factor.reflectors import form_q
+from ..factor.triangle import random_columns
 from ..kernels.cpu import lapack
-from ..ops.dispatch import ops_for
-from ..ops.protocol import Ops
+from ..ops import Ops, is_on_host, ops_for
 from ..precision import Format, working_format
-from ..refine.ladder import Rung
-from ..refine.least_squares_ladder import Factored
 from ..report import RungOutcome, SolveReport, Status
 from . import validate
-from .least_squares import METHODS, Answer, Options, scale_exponent, solve_one
+from .least_squares import scale_exponent, scaled_by
+from .qr_factors import QR
 
 __all__ = ["QR", "qr"]
 
@@ -70,7 +68,8 @@ def qr(
         Raise ValueError for NaN and infinity.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}, optional
         Pin the format of the first R. It matters only for mode "economic" without pivoting and m
-        >= n; elsewhere working precision is used, with a warning if another one is pinned.
+        >= n; elsewhere working precision is used, with a warning if another one is pinned. On a
+        device it also matters for mode "full" of a square matrix.
     full_output : bool, optional
         Append a `SolveReport`.
 
@@ -80,7 +79,7 @@ def qr(
         What `scipy.linalg.qr` returns: ``(Q, R)``; ``(R,)`` for mode "r"; ``((qr, tau), R)`` for
         "raw"; P appended if `pivoting`; and the report if `full_output`. With K = min(m, n) and
         mode "economic", Q is (..., m, K) and R is (..., K, n). R has the signs of LAPACK's
-        Householder QR.
+        Householder QR. The arrays are where `a` is, the report on the host.
 
     Raises
     ------
@@ -88,6 +87,8 @@ def qr(
         For an unknown mode or precision, fewer than two dimensions, NaN or infinity.
     TypeError
         If `a` does not hold numbers.
+    NotImplementedError
+        For `pivoting` on a device.
 
     Warns
     -----
@@ -107,6 +108,11 @@ def qr(
     In the report, `backward_error` estimates ||A - Q R||_F / ||A||_F, `forward_error_bound`
     estimates ||I - Q^H Q||_F, and `rcond` is that of R in the 1-norm; all are None for
     Householder QR, which is stable without being tested.
+
+    On a device (CuPy arrays), CholeskyQR is tried for mode "economic" of any m >= n, and for mode
+    "full" of square matrices, whatever the condition number; Householder QR is cuSOLVER's geqrf,
+    and Q its ormqr on the identity. Of CholeskyQR, 8 n random numbers go to the device for the
+    estimates, and the diagonal blocks of 64 columns go to the host and back for the signs of R.
 
     m n^2 flops for each Gram matrix and as many for each pass, 2/3 n^3 for the signs of R;
     Householder QR with explicit Q takes 4 m n^2 - 4/3 n^3. Workspace: 3 n^2 numbers beyond Q, R;
@@ -139,6 +145,12 @@ def qr(
     if mode not in MODES:
         raise ValueError(f"Mode argument should be one of {list(MODES)}")
     a1 = validate.as_array(a, "a")
+    xp, on_host = ops_for(a1).xp, is_on_host(a1)
+    if pivoting and not on_host:
+        raise NotImplementedError(
+            "pivoting=True is not available on a device: qr(cupy.asnumpy(a), pivoting=True) "
+            "computes on the host, and lstsq finds a rank on a device, by singular values"
+        )
     if check_finite:
         validate.check_finite(a1)
     if a1.ndim < 2:
@@ -149,26 +161,29 @@ def qr(
     dtype = validate.common_dtype(a1)
     pinned = validate.precision_option(precision, dtype)
     low = pinned is not None and pinned != working_format(dtype)
-    fits = mode == "economic" and not pivoting and m >= n > 0
+    is_economic = mode == "economic" or (m == n and mode in ("full", "qr") and not on_host)
+    fits = is_economic and not pivoting and m >= n > 0
     if low and not fits:
         _warn(f"precision={pinned} applies to mode='economic' without pivoting and m >= n only")
     a2 = validate.to_dtype(a1, dtype)
     overwrite = bool(overwrite_a) or a2 is not a1
 
     def one(x: Array) -> tuple[tuple[Any, ...], SolveReport]:
-        if fits and (low or (pinned is None and _is_tall(m, n))):
+        if fits and (low or (pinned is None and (_is_tall(m, n) or not on_host))):
             return _economic(x, pinned, full_output)
-        if _is_small(m, n) or pivoting:
+        if on_host and (_is_small(m, n) or pivoting):
             return _by_scipy(x, mode, pivoting, overwrite)
-        return _householder(x, mode)
+        if on_host:
+            return _householder(x, mode)
+        return _device_householder(x, mode, full_output)
 
     if a2.ndim == 2:
         out, report = one(a2)
     else:
         batch = a2.shape[:-2]
         found = [one(a2[i]) for i in validate.batch_indices(batch)]
-        like = found[0][0] if found else one(np.zeros((m, n), dtype))[0]
-        out = _stacked_tuples([f[0] for f in found], like, batch)
+        like = found[0][0] if found else one(xp.zeros((m, n), dtype))[0]
+        out = _stacked_tuples(xp, [f[0] for f in found], like, batch)
         report = SolveReport(Status.DIRECT)
         if found:
             report = SolveReport.combine([f[1] for f in found], batch)
@@ -226,19 +241,46 @@ def _householder(
     return out, _direct(a, start, factors.nbytes + 3 * t.nbytes, walked)
 
 
+def _device_householder(
+    a: Array, mode: str, timed: bool, walked: tuple[RungOutcome, ...] = ()
+) -> tuple[tuple[Any, ...], SolveReport]:
+    """Householder QR of one matrix on a device, which is waited for if it is `timed`."""
+    start = time.perf_counter()
+    a = validate.to_lapack_layout(a)
+    ops = ops_for(a)
+    xp, m, k = ops.xp, a.shape[0], min(a.shape)
+    exponent = scale_exponent(ops, a)
+    factors = to_fortran(ops, scaled_by(ops, a, -exponent), a.dtype)
+    tau = ops.geqrf(factors)
+    r = upper_triangle(ops, factors[: m if mode in ("full", "qr", "r") else k])
+    r = scaled_by(ops, r, exponent)
+    out: tuple[Any, ...] = (r,)
+    if mode == "raw":
+        if exponent:
+            factors[:k] = xp.tril(factors[:k], -1) + r
+        out = ((factors, tau), r)
+    elif mode != "r":
+        q = xp.eye(m, k if mode == "economic" else m, dtype=a.dtype, order="F")
+        ops.ormqr("L", "N", factors[:, :k], tau, q)
+        out = (q, r)
+    if timed:
+        ops.synchronize()
+    return out, _direct(a, start, 2 * factors.nbytes, walked)
+
+
 def _stacked_tuples(
-    parts: list[tuple[Any, ...]], like: tuple[Any, ...], batch: tuple[int, ...]
+    xp: Any, parts: list[tuple[Any, ...]], like: tuple[Any, ...], batch: tuple[int, ...]
 ) -> tuple[Any, ...]:
     """Tuples of arrays (and of tuples of arrays), stacked element by element."""
     out: list[Any] = []
     for k, sample in enumerate(like):
         members = [p[k] for p in parts]
         if isinstance(sample, tuple):
-            out.append(_stacked_tuples(members, sample, batch))
+            out.append(_stacked_tuples(xp, members, sample, batch))
         elif members:
-            out.append(np.stack(members).reshape(*batch, *sample.shape))
+            out.append(xp.stack(members).reshape(*batch, *sample.shape))
         else:
-            out.append(np.empty((*batch, *sample.shape), sample.dtype))
+            out.append(xp.empty((*batch, *sample.shape), sample.dtype))
     return tuple(out)
 
 
@@ -251,22 +293,27 @@ def _economic(
     a1 = validate.to_lapack_layout(a)
     ops = ops_for(a1)
     exponent = scale_exponent(ops, a1)
-    scaled = scaled_columns(np, a1, np.full(a1.shape[1], -exponent))
+    scaled = scaled_by(ops, a1, -exponent)
     fmt = pinned or working
     method = "gram" if pinned is None else "qr"
     found: CholeskyQR | None = None
     outcome = ""
-    foreseen = 1.0 if pinned is not None else foreseen_condition(ops, scaled)
+    # on a device a second pass costs less than Householder QR, too
+    looks_ahead = pinned is None and is_on_host(a1)
+    foreseen = foreseen_condition(ops, scaled) if looks_ahead else 1.0
     if foreseen > _MOST_CONDITION:
         outcome = f"condition {foreseen:.1e} foreseen"
     else:
-        copy = np.array(scaled, order="K")
+        copy = ops.xp.array(scaled, order="K")
         found = cholesky_qr(ops, copy, fmt, working.unit_roundoff, method=method)
         outcome = found.outcome
     if found is None or found.q is None:
         if pinned is not None:
             _warn(f"precision={pinned} could not deliver ({outcome}): Householder QR was used")
-        return _householder(a1, "economic", (RungOutcome(fmt.name, method, outcome),))
+        walked = (RungOutcome(fmt.name, method, outcome),)
+        if is_on_host(a1):
+            return _householder(a1, "economic", walked)
+        return _device_householder(a1, "economic", tested, walked)
     factored = time.perf_counter() - start
     error, rcond = (None, None)
     if tested:
@@ -285,155 +332,22 @@ def _economic(
         seconds={"factor": factored, "total": time.perf_counter() - start},
         workspace_bytes=found.workspace_bytes,
     )
-    return (found.q, scaled_columns(np, found.r, np.full(a.shape[1], exponent))), report
+    return (found.q, scaled_by(ops, found.r, exponent)), report
 
 
 def _quality(ops: Ops, a: Array, q: Array, r: Array) -> tuple[float, float]:
     """Estimates of ||A - Q R||_F / ||A||_F, from a few random columns, and of rcond(R)."""
-    n = r.shape[0]
-    z = np.asfortranarray(np.random.default_rng(n).standard_normal((n, 4)).astype(a.dtype))
-    image, rz = np.zeros((a.shape[0], 4), a.dtype, order="F"), np.zeros_like(z)
+    xp, n = ops.xp, r.shape[0]
+    z = xp.asfortranarray(random_columns(ops, n, 4, a.dtype))
+    image, rz = xp.zeros((a.shape[0], 4), a.dtype, order="F"), xp.zeros_like(z)
     ops.gemm(1.0, r, z, 0.0, rz)
     ops.gemm(1.0, a, z, 0.0, image)
-    size = float(np.linalg.norm(image))
+    size = float(xp.linalg.norm(image))
     # A Z - Q (R Z)
     ops.gemm(-1.0, q, rz, 1.0, image)
-    error = float(np.linalg.norm(image)) / size if size else 0.0
-    return error, ops.trcon(np.asfortranarray(r), lower=False)
+    error = float(xp.linalg.norm(image)) / size if size else 0.0
+    return error, ops.trcon(xp.asfortranarray(r), lower=False)
 
 
 def _warn(message: str) -> None:
     warnings.warn(message, LinAlgWarning, stacklevel=3)
-
-
-class QR:
-    """R of A = Q R, kept to solve min ||b - A x|| for any number of b to working precision.
-
-    Parameters
-    ----------
-    a : array_like, shape (m, n)
-        Kept by reference: it is read again by every solve.
-    precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}, optional
-        Pin the format that A is factored in.
-    check_finite : bool, optional
-
-    Attributes
-    ----------
-    precision : str
-        Format of the factors that solves start from.
-    report : SolveReport
-        Of the factorization.
-    shape : tuple of int
-
-    Raises
-    ------
-    ValueError
-        If `a` is not a matrix, or for an unknown precision, NaN or infinity.
-    TypeError
-        If `a` does not hold numbers.
-
-    Notes
-    -----
-    `solve` does what `lstsq` does after the factorization, and takes the same care: where the
-    factors are not good enough for a right-hand side, the next rung is factored then, and kept.
-    Where the rank is in doubt or m < n, each solve is SciPy's `lstsq`.
-
-    References
-    ----------
-    Bjorck, BIT 7 (1967) 257.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mplinalg import QR
-    >>> factors = QR(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]))
-    >>> print(np.round(factors.solve([1.0, 2.0, 3.0]), 12))
-    [1. 1.]
-    """
-
-    def __init__(
-        self, a: ArrayLike, precision: str | Format = "auto", check_finite: bool = True
-    ) -> None:
-        array = validate.as_array(a, "a")
-        if array.ndim != 2:
-            raise ValueError(f"Expected a matrix, got {array.shape=}")
-        if check_finite:
-            validate.check_finite(array)
-        dtype = validate.common_dtype(array)
-        self._a = validate.to_dtype(array, dtype)
-        self._options = Options(
-            float(np.finfo(dtype).eps), None, validate.precision_option(precision, dtype),
-            "auto", None, True,
-        )  # fmt: skip
-        self._factors: dict[Rung, Factored] = {}
-        self._precision = precision
-        self._wide: QR | None = None
-        self.shape: tuple[int, int] = array.shape
-        # a zero right-hand side has the factors made, and nothing refined
-        self.report = self._answer(np.zeros((array.shape[0], 1), dtype)).report.of_vector()
-
-    @property
-    def precision(self) -> str:
-        """Format of the factors that solves start from."""
-        return self.report.precision
-
-    def rcond(self) -> float:
-        """Estimated reciprocal 2-norm condition number of A; exact where SciPy solves."""
-        return float(self.report.rcond or 0.0)
-
-    def solve(
-        self, b: ArrayLike, *, refine: str | None = "auto", tol: float | None = None,
-        full_output: bool = False,
-    ) -> Any:  # fmt: skip
-        """min ||b - A x|| to working precision.
-
-        Parameters
-        ----------
-        b : array_like, shape (m,) or (m, nrhs)
-            A double-precision b of a single-precision A is solved in double precision.
-        refine : {"auto", "classical", "lsqr", None}, optional
-        tol : float, optional
-        full_output : bool, optional
-            As for `lstsq`.
-
-        Returns
-        -------
-        x : ndarray, shape (n,) or (n, nrhs)
-            Or ``(x, report)`` with `full_output`.
-
-        Raises
-        ------
-        ValueError
-            For shapes that do not fit, NaN or infinity; if b is complex and A is real.
-        TypeError
-            If `b` does not hold numbers.
-
-        Warns
-        -----
-        LinAlgWarning
-            If what was pinned could not deliver.
-        """
-        validate.choice("refine", refine, METHODS)
-        validate.tolerance(tol)
-        b1 = np.atleast_1d(validate.as_array(b, "b"))
-        if b1.ndim > 2 or b1.shape[0] != self.shape[0]:
-            raise ValueError(f"b of shape {b1.shape} does not fit A of shape {self.shape}")
-        if b1.dtype.kind == "c" and self._a.dtype.kind != "c":
-            raise ValueError("b is complex and A is real; make QR of a complex copy of A")
-        validate.check_finite(b1)
-        wide = np.result_type(self._a.dtype, validate.common_dtype(b1))
-        if wide != self._a.dtype:
-            if self._wide is None:
-                self._wide = QR(self._a.astype(wide), self._precision)
-            return self._wide.solve(b, refine=refine, tol=tol, full_output=full_output)
-        columns = validate.to_dtype(b1, self._a.dtype).reshape(self.shape[0], -1)
-        if b1.size == 0:
-            columns = np.zeros((*b1.shape, 1)[:2], self._a.dtype)
-        answer = self._answer(columns, refine="lsqr" if refine == "gmres" else refine, tol=tol)
-        x = answer.x[:, 0] if b1.ndim == 1 else answer.x
-        if not full_output:
-            return x
-        return x, (answer.report.of_vector() if b1.ndim == 1 else answer.report)
-
-    def _answer(self, b: Array, **options: Any) -> Answer:
-        return solve_one(self._a, b, replace(self._options, **options), True, True, self._factors)

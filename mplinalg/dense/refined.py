@@ -6,35 +6,28 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
 from ..factor.blocks import blocks, exponents
+from ..factor.butterfly import ButterflyFactors
 from ..factor.condest import inverse_norm1
 from ..factor.lu import LUFactors
 from ..ops import rates
 from ..ops.protocol import Array, Ops
-from ..precision import FP32, Format, working_format
+from ..precision import FP32, Format, backward_bound, working_format
 from ..refine.gmres import Gmres
 from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
 from ..report import SolveReport, Status
 from . import messages
-from .matrix import CHOLESKY, LU, QR, Matrix
-from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE
+from .matrix import CHOLESKY, QR, Matrix, has_subnormals
+from .rungs import (
+    Options,
+    rungs_of,
+)
 
-LOW_PRECISION_FROM = 256
-"""Order a right-hand side below which single precision and refinement cost what LU in double does.
-
-Refinement costs O(n^2) a right-hand side, and the factors save O(n^3). Of Cholesky they save half:
-`_DEFINITE_FROM`. From `_TOGETHER` right-hand sides on they are refined together, by gemm, and
-`_PER_COLUMN` is their share.
-"""
-_DEFINITE_FROM = 400
-_TOGETHER = 4
-_PER_COLUMN = 80
 _BELIEVED = 10.0
 """After GMRES, low-precision factors are believed about rcond above this many u_f."""
 _BLOCK = 256
@@ -43,49 +36,6 @@ _GROWN = 1e6
 """Growth from which the factors say nothing of the condition of A."""
 _PIVOT_RATIO = 2.0**24
 """Pivots that differ by more than this are those of a matrix with graded columns."""
-
-
-def pays_low_precision(n: int, nrhs: int, dtype: np.dtype[Any], structure: str = GENERAL) -> bool:
-    """Whether single-precision factors and refinement cost less than factors in double."""
-    if dtype.char not in "dD":
-        return False
-    definite = structure in (POSITIVE_DEFINITE, MAYBE_POSITIVE_DEFINITE)
-    order = _DEFINITE_FROM if definite else LOW_PRECISION_FROM
-    share = 2 * _PER_COLUMN if definite else _PER_COLUMN
-    return n >= order * min(nrhs, _TOGETHER) and n >= share * nrhs
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to solve: the keywords of `solve` that concern precision."""
-
-    precision: Format | None = None
-    refine: str | None = "auto"
-    residual: str = "working"
-    tol: float | None = None
-    max_iter: int | None = None
-    fallback: bool = True
-
-    def first_format(self, n: int, nrhs: int, dtype: np.dtype[Any], structure: str) -> Format:
-        """The format that the first factorization is made in."""
-        if self.precision is not None:
-            return self.precision
-        if self.refine is not None and pays_low_precision(n, nrhs, dtype, structure):
-            return FP32
-        return working_format(dtype)
-
-
-def rungs_from(first: Format, method: str, dtype: np.dtype[Any]) -> list[Rung]:
-    """The ladder that starts at `first`: native formats above it, then QR."""
-    working = working_format(dtype)
-    formats = [first]
-    if first.unit_roundoff > FP32.unit_roundoff:
-        formats.append(FP32)
-    if formats[-1] != working:
-        formats.append(working)
-    rungs = [Rung(fmt, method) for fmt in formats]
-    # Householder QR is backward stable however large the pivots of LU grow
-    return rungs if method == CHOLESKY else [*rungs, Rung(working, QR)]
 
 
 @dataclass
@@ -135,7 +85,7 @@ def solve_on_ladder(
         working_format(dtype).unit_roundoff, trans, matrix.triangle,
         options.residual == "extended", options.tol,
     )  # fmt: skip
-    rungs = rungs_from(first, matrix.method(), dtype)
+    rungs = rungs_of(matrix, first, options, factors)
     made: list[Factors] = [] if factors is None else [factors]
 
     def factorize(rung: Rung) -> Factors:
@@ -160,7 +110,9 @@ def solve_on_ladder(
             f"({ascent.walked[-1].outcome} at backward error {worst:.1e})"
         )
     x = matrix.leave(ascent.x, shift, trans)
-    status, message, rcond = _verdict(matrix, system, ascent, options, first, x)
+    status, message, rcond = _verdict(matrix, system, ascent, options, first, x, b)
+    if matrix.flushed and message not in (None, messages.SUBNORMAL):
+        message = f"{message} {messages.SUBNORMAL}"
     report = _report(matrix, system, ascent, status, rcond, options, detailed)
     total = {**report.seconds, "total": time.perf_counter() - began}
     report = replace(report, seconds=total)
@@ -169,13 +121,19 @@ def solve_on_ladder(
 
 def _factor_seconds(system: LinearSystem, rung: Rung) -> float:
     n = system.n
-    flops = {CHOLESKY: n**3 / 3, LU: 2 * n**3 / 3, QR: 4 * n**3 / 3}[rung.method]
+    flops = {CHOLESKY: n**3 / 3, QR: 4 * n**3 / 3}.get(rung.method, 2 * n**3 / 3)
     flops *= 4 if system.a.dtype.kind == "c" else 1
     return flops / rates.known(system.ops).gemm[rung.format.name]
 
 
 def _verdict(
-    matrix: Matrix, system: LinearSystem, ascent: Ascent, options: Options, first: Format, x: Array
+    matrix: Matrix,
+    system: LinearSystem,
+    ascent: Ascent,
+    options: Options,
+    first: Format,
+    x: Array,
+    b: Array,
 ) -> tuple[Status, str | None, float | None]:
     """Status, the warning that is due, and the condition estimate if one was made."""
     working = working_format(matrix.a.dtype)
@@ -188,7 +146,7 @@ def _verdict(
         if rcond < eps:
             return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
         return Status.STAGNATED, messages.stagnated(omega, rcond), rcond
-    lost = _out_of_range(matrix, ascent, x)
+    lost = _out_of_range(matrix, ascent, x, b)
     if lost is not None:
         return Status.STAGNATED, lost, rcond
     if _needs_condition_check(matrix, ascent, working):
@@ -211,15 +169,26 @@ def _verdict(
     return (Status.DIRECT if direct else Status.CONVERGED), None, rcond
 
 
-def _out_of_range(matrix: Matrix, ascent: Ascent, x: Array) -> str | None:
-    """The warning that is due if the size of x lies outside the range of its dtype."""
+def _out_of_range(matrix: Matrix, ascent: Ascent, x: Array, b: Array) -> str | None:
+    """The warning that is due if the size of x lies outside the range of its dtype.
+
+    Or if the input did, for a backend that flushes subnormal numbers; `b` is as it was given.
+    """
     parts = abs(x) if x.dtype.kind != "c" else matrix.ops.xp.maximum(abs(x.real), abs(x.imag))
     size, errors = np.array(parts.max(axis=0).tolist()), ascent.state.errors
     over = ~np.isfinite(size)
-    under = (size < float(np.finfo(x.dtype).smallest_normal)) & (errors.x_size > 0)
-    errors.omega[over | under] = errors.berr[over | under] = np.inf
+    least = float(np.finfo(x.dtype).smallest_normal)
+    if matrix.ops.flushes and working_format(x.dtype) is FP32:
+        # entries that count beside the largest one are zeros now
+        least /= backward_bound(len(x), FP32.unit_roundoff)
+    under = (size < least) & (errors.x_size > 0)
+    flushed = matrix.flushed or (matrix.ops.flushes and has_subnormals(matrix.ops, b))
+    wrong = over | under | flushed
+    errors.omega[wrong] = errors.berr[wrong] = np.inf
     if over.any():
         return messages.OVERFLOW
+    if flushed:
+        return messages.SUBNORMAL
     return messages.UNDERFLOW if under.any() else None
 
 
@@ -229,7 +198,9 @@ def _needs_condition_check(matrix: Matrix, ascent: Ascent, working: Format) -> b
     A rung below the working precision has shown that A is regular (`Ladder`); but rows or columns
     of very different size hide the condition of A as it was given.
     """
-    is_working = ascent.rung.format == working
+    # the roundoff of formats below single precision is not far from it, and may be nothing of the
+    # kind: a panel that is the whole matrix is factored in single precision
+    is_working = ascent.rung.format == working or working is FP32
     return is_working or matrix.is_graded or _has_graded_columns(ascent.factors)
 
 
@@ -245,9 +216,14 @@ def _condition_seen(system: LinearSystem, ascent: Ascent) -> float:
 
 def _has_graded_columns(factors: Factors) -> bool:
     """Whether the pivots differ by more than the condition number could that was refined with."""
-    if not isinstance(factors, LUFactors):
+    if not isinstance(factors, LUFactors | ButterflyFactors):
         return False
-    sizes = abs(factors.lu.diagonal()) if factors.scaling is None else factors.scaling.cols
+    if factors.scaling is not None:
+        sizes = factors.scaling.cols
+    elif isinstance(factors, LUFactors):
+        sizes = abs(factors.lu.diagonal())
+    else:  # of an equilibrated matrix
+        return False
     return not bool(sizes.max() <= _PIVOT_RATIO * sizes.min())
 
 
@@ -312,6 +288,7 @@ def _report(
         underflows=factors.counters.underflows,
         seconds={**matrix.seconds, **system.seconds, "total": 0.0},
         workspace_bytes=_workspace(matrix, system, ascent, detailed),
+        notes=matrix.ops.notes,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgError
-from ..ops import ops_for
+from ..ops import is_on_host, ops_for
 from ..precision import Format, backward_bound, working_format
 from ..refine.criterion import Criterion, column_max
 from ..report import RungOutcome, SolveReport, Status
@@ -18,8 +18,10 @@ from . import messages, validate
 from . import structure as structures
 from .direct import effective_matrix, is_certified, solve_directly
 from .lean import solve_lean
-from .matrix import Matrix
-from .refined import Options, solve_on_ladder, warn
+from .matrix import Matrix, has_subnormals
+from .memory import within_memory
+from .refined import solve_on_ladder, warn
+from .rungs import Options
 
 Array = NDArray[Any]
 
@@ -146,11 +148,11 @@ def solve(
     asserted = structures.asserted(assume_a)
     a = validate.as_array(a, "a")
     b = validate.as_array(b, "b")
-    ops_for(a, b)
+    xp = ops_for(a, b).xp
     dtype = validate.common_dtype(a, b)
     options = _options(precision, refine, residual, tol, max_iter, fallback, dtype)
-    a1 = validate.to_dtype(np.atleast_2d(a), dtype)
-    b1 = validate.to_dtype(np.atleast_1d(b), dtype)
+    a1 = validate.to_dtype(xp.atleast_2d(a), dtype)
+    b1 = validate.to_dtype(xp.atleast_1d(b), dtype)
     if check_finite:
         validate.check_finite(b1)
     is_vector = b1.ndim == 1
@@ -166,10 +168,11 @@ def solve(
     batch = np.broadcast_shapes(a1.shape[:-2], b1.shape[:-2])
     one = _System(asserted, lower, transposed, check_finite, options, full_output)
     if a1.shape[-2:] == (1, 1):
-        b1 = np.broadcast_to(b1, (*batch, *b1.shape[-2:]))
+        b1 = xp.broadcast_to(b1, (*batch, *b1.shape[-2:]))
         x, report, message = one.scalar(a1, b1)
     elif not batch:
-        x, report, message = one.solve(a1.reshape(a1.shape[-2:]), b1.reshape(b1.shape[-2:]))
+        a2, b2 = a1.reshape(a1.shape[-2:]), b1.reshape(b1.shape[-2:])
+        x, report, message = one.member(a2, b2)
     else:
         x, report, message = one.solve_batch(a1, b1, batch)
     warn(message)
@@ -214,15 +217,17 @@ class _System:
         """One matrix: x, the report if one is wanted, and the warning that is due."""
         n, nrhs = b.shape
         if n == 0 or nrhs == 0:
-            return np.empty_like(b), self._empty_report(b) if self.full_output else None, None
+            report = self._empty_report(b) if self.full_output else None
+            return ops_for(b).xp.empty_like(b), report, None
         structure = self.asserted
         if structure is None:
             structure = structures.detect(a)
-        first = self.options.first_format(n, nrhs, a.dtype, structure)
-        is_direct = self._is_plain and first is working_format(a.dtype)
+        ops = ops_for(a)
+        first = self.options.first_format(ops, n, nrhs, a.dtype, structure)
+        is_direct = is_on_host(a) and self._is_plain and first is working_format(a.dtype)
         if is_direct and self.check_finite:
             validate.check_finite(a)
-        if self._is_plain and (is_direct or structure in structures.SPARSE_KINDS):
+        if is_direct or (is_on_host(a) and self._is_plain and structure in structures.SPARSE_KINDS):
             if not is_direct and self.check_finite:
                 validate.check_finite(a)
             answer = self._direct(a, b, structure)
@@ -231,7 +236,7 @@ class _System:
         if structure in structures.SPARSE_KINDS:
             if self.check_finite:  # also what is not read
                 validate.check_finite(a)
-            a = effective_matrix(a, structure, self.lower)
+            a = effective_matrix(ops.xp, a, structure, self.lower)
             structure = structures.GENERAL
         return self._on_ladder(validate.to_lapack_layout(a), b, structure, first)
 
@@ -278,15 +283,19 @@ class _System:
         """1-by-1 matrices: a division, which broadcasts as SciPy's does."""
         if self.check_finite:
             validate.check_finite(a)
-        if b.size and np.any(a == 0):
+        ops = ops_for(a)
+        xp = ops.xp
+        if b.size and (a == 0).any():
             raise LinAlgError(messages.singular(1, 1))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             x = b / a
             tiny = (abs(x) < np.finfo(x.dtype).smallest_normal) & (x * a != b)
         message = None
-        if not np.isfinite(x).all():
+        if not xp.isfinite(x).all():
             message = messages.OVERFLOW
-        elif tiny.any() or not np.isfinite(a).all():
+        elif ops.flushes and (has_subnormals(ops, a) or has_subnormals(ops, b)):
+            message = messages.SUBNORMAL
+        elif tiny.any() or not xp.isfinite(a).all():
             message = messages.UNDERFLOW
         report = None
         if self.full_output:
@@ -304,18 +313,19 @@ class _System:
         self, a: Array, b: Array, batch: tuple[int, ...]
     ) -> tuple[Array, SolveReport | None, str | None]:
         """Every member by itself; one that fails does not change the others."""
-        a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
-        b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
-        x = np.empty(b.shape, b.dtype)
+        xp = ops_for(a).xp
+        a = xp.broadcast_to(a, (*batch, *a.shape[-2:]))
+        b = xp.broadcast_to(b, (*batch, *b.shape[-2:]))
+        x = xp.empty(b.shape, b.dtype)
         reports, messages, singular = [], [], []
         for index in np.ndindex(batch):
-            if self._is_plain and not (self.full_output or self.transposed):
+            if is_on_host(a) and self._is_plain and not (self.full_output or self.transposed):
                 fast = solve_lean(a[index], b[index], self.asserted, self.lower, self.check_finite)
                 if fast is not None:
                     x[index] = fast
                     continue
             try:
-                x[index], report, message = self.solve(a[index], b[index])
+                x[index], report, message = self.member(a[index], b[index])
             except LinAlgError as error:
                 singular.append((index, str(error)))
                 continue
@@ -334,6 +344,10 @@ class _System:
             report = self._empty_report(b)
         return x, report, " ".join(messages) or None
 
+    def member(self, a: Array, b: Array) -> tuple[Array, SolveReport | None, str | None]:
+        """`solve`, with a word on memory where that of a device does not suffice."""
+        return within_memory(a, b.nbytes, lambda: self.solve(a, b))
+
     def _direct_report(
         self, a: Array, x: Array, b: Array, structure: str, method: str, seconds: float,
         rcond: float, message: str | None,
@@ -341,7 +355,7 @@ class _System:
         """Errors of an answer in plain working precision."""
         fmt = working_format(a.dtype)
         ops = ops_for(a)
-        whole = validate.to_lapack_layout(effective_matrix(a, structure, self.lower))
+        whole = validate.to_lapack_layout(effective_matrix(np, a, structure, self.lower))
         whole = whole.T if self.transposed else whole
         began = time.perf_counter()
         x, b = np.asfortranarray(x), np.asfortranarray(b)

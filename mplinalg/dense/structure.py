@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import bandwidth, ishermitian
 
+from ..factor.blocks import blocks
+from ..ops import is_on_host, ops_for
+
 GENERAL = "general"
 POSITIVE_DEFINITE = "positive definite"
 SYMMETRIC = "symmetric"
@@ -46,6 +49,8 @@ def asserted(assume_a: str | None) -> str | None:
     raise ValueError(f"{assume_a} is not a recognized matrix structure")
 
 
+_BLOCK = 1024
+"""Rows that are compared with columns at once."""
 DETECT_FROM = 40
 """Order below which looking for structure costs more than LU."""
 
@@ -59,7 +64,12 @@ def may_have_structure(a: NDArray[Any]) -> bool:
 
 
 def detect(a: NDArray[Any]) -> str:
-    """The structure of a square matrix, exactly; a dense one is recognised in O(n) reads."""
+    """The structure of a square matrix, exactly; a dense one is recognised in O(n) reads.
+
+    On a device, only matrices that Cholesky may factor are told from the rest.
+    """
+    if not is_on_host(a):
+        return _detect_on_device(a)
     if not may_have_structure(a):
         return GENERAL
     n = a.shape[0]
@@ -77,3 +87,13 @@ def detect(a: NDArray[Any]) -> str:
     if a[0, n - 1] != np.conj(a[n - 1, 0]) or not ishermitian(a):
         return GENERAL
     return MAYBE_POSITIVE_DEFINITE
+
+
+def _detect_on_device(a: NDArray[Any]) -> str:
+    if len(a) < DETECT_FROM or a[0, -1] != a[-1, 0].conj():
+        return GENERAL
+    xp = ops_for(a).xp
+    diagonal = a.diagonal()
+    seen = [(diagonal.real > 0).all() & (diagonal.imag == 0).all()]
+    seen += [(a[k] == a[:, k].T.conj()).all() for k in blocks(len(a), _BLOCK)]
+    return MAYBE_POSITIVE_DEFINITE if bool(xp.stack(seen).all()) else GENERAL

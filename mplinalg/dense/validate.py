@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops.dispatch import ops_for
+from ..ops.dispatch import is_on_device, ops_for
+from ..ops.exchange import from_dlpack
 from ..precision import Format, get_format, working_format
 
 Array = NDArray[Any]
@@ -37,14 +38,11 @@ def as_array(x: Any, name: str) -> Array:
             f"Sparse arrays/matrices are not supported by this function ({name}). "
             "Perhaps one of the `scipy.sparse.linalg` functions would work instead."
         )
-    if not isinstance(x, np.ndarray | np.generic | list | tuple) and hasattr(
+    if not (isinstance(x, np.ndarray | np.generic | list | tuple) or is_on_device(x)) and hasattr(
         x, "__dlpack_device__"
     ):
-        device_type, _ = x.__dlpack_device__()
-        if device_type != 1:  # kDLCPU
-            ops_for(x)
-        x = np.from_dlpack(x)
-    array = np.asarray(x)
+        x = from_dlpack(x)
+    array = x if is_on_device(x) else np.asarray(x)
     if array.dtype.kind == "O":
         raise ValueError(f"object arrays are not supported ({name})")
     if array.dtype.kind not in "biufc":
@@ -60,7 +58,7 @@ def common_dtype(*arrays: Array) -> np.dtype[Any]:
     >>> common_dtype(np.ones(2, np.int8)), common_dtype(np.ones(2, np.float16))
     (dtype('float64'), dtype('float32'))
     """
-    dtype = np.result_type(*arrays)
+    dtype = np.result_type(*(a.dtype for a in arrays))
     if dtype.kind not in "fc":
         return np.dtype(np.float64)
     single = np.finfo(dtype).bits <= 32
@@ -72,20 +70,19 @@ def common_dtype(*arrays: Array) -> np.dtype[Any]:
 def to_dtype(a: Array, dtype: np.dtype[Any]) -> Array:
     """`a` in native byte order, aligned, in `dtype`; `a` itself where it is so already."""
     a = a.astype(dtype, copy=False)
-    return a if a.flags.aligned else a.copy()
+    return a if getattr(a.flags, "aligned", True) else a.copy()
 
 
 def to_lapack_layout(a: Array) -> Array:
     """A 2-D `a` with unit stride in one dimension: itself, or a C-ordered copy."""
-    from ..kernels.cpu.lapack import is_c_like, is_f_like
-
-    return a if is_c_like(a) or is_f_like(a) else np.ascontiguousarray(a)
+    ops = ops_for(a)
+    return a if ops.is_f_like(a) or ops.is_f_like(a.T) else ops.xp.ascontiguousarray(a)
 
 
 def check_finite(*arrays: Array) -> None:
     """Raise ValueError, as SciPy does, if an array holds NaN or infinity."""
     for a in arrays:
-        if a.dtype.kind in "fc" and not np.isfinite(a).all():
+        if a.dtype.kind in "fc" and not ops_for(a).xp.isfinite(a).all():
             raise ValueError("array must not contain infs or NaNs")
 
 

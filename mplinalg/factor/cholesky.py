@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ops.protocol import Array, Counters, Ops
+from ..ops.protocol import Array, Counters, Info, Ops
 from ..precision import Format
 from .blocks import blocks, column_scale
 from .condest import inverse_norm1
 from .scaling import Scaling
 
-BLOCK = 128
+_BLOCK = 128
+"""Columns that are converted together."""
 _MAX_SHIFTS = 8
 
 
@@ -29,7 +30,7 @@ def potrf(
     fmt: Format,
     *,
     lower: bool,
-    block: int = BLOCK,
+    block: int | None = None,
     counters: Counters | None = None,
 ) -> int:
     """A = L L^H or U^H U in place on an F-like (n, n) view held in ``fmt.dtype``.
@@ -42,7 +43,8 @@ def potrf(
     fmt : Format
         Format of the operands of trailing updates.
     lower : bool
-    block : int
+    block : int, optional
+        Order of a diagonal block; by default the backend's.
     counters : Counters, optional
 
     Returns
@@ -51,13 +53,14 @@ def potrf(
         0, or the order of the first leading minor that is not positive definite.
     """
     if fmt.is_native:
-        return ops.potrf(a, lower=lower)
-    for k in blocks(a.shape[0], block):
+        return ops.first_info([(0, ops.potrf(a, lower=lower))])
+    infos: list[tuple[int, Info]] = []
+    for k in blocks(a.shape[0], block or ops.panel_width(a.shape[0], definite=True)):
         t = slice(k.stop, None)
         # A[k, k] = L[k, k] L[k, k]^H
-        info = ops.potrf(a[k, k], lower=lower)
-        if info:
-            return k.start + info
+        infos.append((k.start, ops.potrf(a[k, k], lower=lower)))
+        if isinstance(infos[-1][1], int) and infos[-1][1]:  # others are not waited for
+            break
         if lower:
             # A[t, k] <- A[t, k] L[k, k]^-H;   A[t, t] <- A[t, t] - A[t, k] A[t, k]^H
             ops.trsm("R", a[k, k], a[t, k], lower=True, trans="C")
@@ -68,7 +71,7 @@ def potrf(
             ops.syrk(
                 -1.0, a[k, t], 1.0, a[t, t], lower=False, trans="C", compute=fmt, counters=counters
             )
-    return 0
+    return ops.first_info(infos)
 
 
 @dataclass
@@ -103,8 +106,13 @@ class CholeskyFactors:
     scaling: Scaling | None = None
     shift: float = 0.0
     counters: Counters = field(default_factory=Counters)
+    _plan: Any = field(default=None, init=False, repr=False, compare=False)
+    """Of the backend, for later solves."""
 
     method = "Cholesky"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
 
     @property
     def is_usable(self) -> bool:
@@ -131,7 +139,9 @@ class CholeskyFactors:
         if upcast and dtype != self.c.dtype:
             _potrs_upcast(ops, self.c, y, self.lower)
         else:
-            ops.potrs(self.c, y, lower=self.lower)
+            if self._plan is None:
+                self._plan = ops.potrs_plan(self.c, lower=self.lower)
+            ops.potrs(self.c, y, lower=self.lower, plan=self._plan)
         x = xp.array(xp.conj(y) if conjugate else y, dtype=b.dtype, order="F", copy=None)
         if self.scaling is not None:
             x *= self.scaling.rows[:, None]
@@ -153,7 +163,7 @@ class CholeskyFactors:
 def _potrs_upcast(ops: Ops, c: Array, b: Array, lower: bool) -> None:
     """`potrs` in b's precision with a factor of a lower one, a block of columns at a time."""
     n = c.shape[0]
-    ranges = list(blocks(n, BLOCK))
+    ranges = list(blocks(n, _BLOCK))
     # A = L L^H: forward with L, back with L^H; A = U^H U: forward with U^H, back with U
     for k in ranges:
         if lower:
@@ -185,7 +195,7 @@ def cholesky(
     triangle: str,
     scaling: Scaling | None = None,
     shifted: bool = False,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> CholeskyFactors:
     """Factor a working copy of a Hermitian matrix, shifting its diagonal until that succeeds.
 
@@ -201,7 +211,7 @@ def cholesky(
     scaling : Scaling, optional
     shifted : bool
         Add u_f to the (unit) diagonal, twice that after each breakdown, at most 8 times.
-    block : int
+    block : int, optional
 
     Returns
     -------

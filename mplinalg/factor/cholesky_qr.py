@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..ops.protocol import Counters, Ops
+from ..ops import Counters, Ops, is_on_host, ops_for
 from ..precision import FP32, Format, working_format
 from .gram import gram, trusted_rcond
 from .qr import qr
-from .triangle import Triangle, divide, triangular_product
+from .triangle import Triangle, divide, random_columns, triangular_product
 
 Array = Any
 
@@ -17,6 +18,8 @@ _AS_HOUSEHOLDER, _LAPACK = 12.0, 30.0
 """||I - Q^H Q||_F over sqrt(n) u: estimates of it are 3 to 10 for a Q of Householder QR (measured),
 and LAPACK's threshold is 30."""
 _ROWS, _COLUMNS = 1024, 128
+_DEVICE_ELEMENTS, _DEVICE_COLUMNS = 2**26, 1024
+"""Rows and columns of a block of a correction; on a device as many rows as have so many entries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,8 @@ def cholesky_qr(
     2015 put the Gram matrix in higher precision; here it is the correction that is in lower).
 
     m n^2 flops for each Gram matrix and each pass, 2/3 n^3 for the signs. Workspace: 3 n^2, and
-    with a correction m n / 2.
+    with a correction m n / 2. A device is waited for a few times a pass, and once for each 64
+    columns when the signs are found.
 
     References
     ----------
@@ -94,7 +98,7 @@ def cholesky_qr(
     total = r.astype(a.dtype, copy=False)
     workspace += 2 * total.nbytes
 
-    def failed(why: str, distance: float = xp.nan) -> CholeskyQR:
+    def failed(why: str, distance: float = math.nan) -> CholeskyQR:
         return CholeskyQR(None, r, distance, 0, why, counters, workspace)
 
     if info:
@@ -102,7 +106,7 @@ def cholesky_qr(
     rcond = Triangle.of(ops, total).rcond
     if not rcond >= trusted_rcond(fmt, method):
         return failed(f"rcond {rcond:.1e} is too small to trust")
-    z = xp.asfortranarray(xp.random.default_rng(n).standard_normal((n, 4)), dtype=a.dtype)
+    z = xp.asfortranarray(random_columns(ops, n, 4, a.dtype))
     # A <- A R_0^-1
     divide(ops, a, total)
     passes, distance = 1, _distance(ops, a, z)
@@ -122,7 +126,8 @@ def cholesky_qr(
         passes, distance = passes + 1, _distance(ops, a, z)
     if not distance <= _LAPACK * scale:
         return failed(f"orthogonality {distance:.1e} after {passes} passes", distance)
-    signs = householder_signs(ops, a[:n])
+    # on the host, Householder QR of a square A costs less
+    signs = householder_signs(ops, a[:n], is_whole=not is_on_host(a) and a.shape[0] == n)
     if signs is None:
         return failed("signs of R are not determined", distance)
     a *= signs
@@ -143,12 +148,15 @@ def _correct(ops: Ops, a: Array, r: Array) -> Array:
     diagonal = xp.arange(n)
     excess[diagonal, diagonal] = (excess[diagonal, diagonal].real - 1) / 2
     small = xp.triu(excess if f_like else xp.conj(excess)).astype(FP32.dtype(a.dtype), order="F")
-    for start in range(0, m, _ROWS):
-        rows = a[start : start + _ROWS]
+    height, width = _ROWS, _COLUMNS
+    if not is_on_host(a):
+        height, width = max(_ROWS, _DEVICE_ELEMENTS // n), _DEVICE_COLUMNS
+    for start in range(0, m, height):
+        rows = a[start : start + height]
         low = rows.astype(small.dtype, order="K")
         change = xp.zeros_like(low)
-        for left in range(0, n, _COLUMNS):
-            right = min(left + _COLUMNS, n)
+        for left in range(0, n, width):
+            right = min(left + width, n)
             ops.gemm(1.0, low[:, :right], small[:right, left:right], 0.0, change[:, left:right])
         rows -= change
     return r + triangular_product(ops, small, r.astype(small.dtype, order="F"))
@@ -166,13 +174,18 @@ def _distance(ops: Ops, q: Array, z: Array) -> float:
     return float(xp.linalg.norm(back)) / z.shape[1] ** 0.5
 
 
-def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
+def householder_signs(
+    ops: Ops, top: Array, block: int = 64, *, is_whole: bool = False
+) -> Array | None:
     """The signs s with which Q diag(s) is what LAPACK's geqrf would have found.
 
     Parameters
     ----------
     top : array, shape (n, n)
         The first n rows of an orthonormal Q whose R has a positive diagonal.
+    block : int
+    is_whole : bool
+        Q has no other rows, so that nothing is below the diagonal of its last column.
 
     Returns
     -------
@@ -185,6 +198,11 @@ def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
     LAPACK takes R_kk = -sign(alpha_k) ||.||, alpha_k the leading entry of what is left of column
     k. Elimination of Q - S has alpha_k as its pivots before S is subtracted (Ballard et al. 2014,
     section 4.2). As |pivot| >= 1, no interchanges are needed. 2/3 n^3 flops.
+
+    A last column of one entry is left as it is if that is real, and else made real by a reflection.
+
+    Diagonal blocks on a device are eliminated on the host, which waits for each of them: they are
+    too small for a device, and which sign is wrong is not known before.
     """
     xp, n = ops.xp, top.shape[0]
     w = xp.array(top, order="F")
@@ -193,7 +211,7 @@ def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
     for start in range(0, n, block):
         stop = min(start + block, n)
         # D - S = L U, S the signs of the block
-        found = _block_signs(ops, w[start:stop, start:stop], margin)
+        found = _block_signs(ops, w[start:stop, start:stop], margin, is_whole and stop == n)
         if found is None:
             return None
         signs[start:stop], lu = found
@@ -206,13 +224,18 @@ def householder_signs(ops: Ops, top: Array, block: int = 64) -> Array | None:
     return signs
 
 
-def _block_signs(ops: Ops, d: Array, margin: float) -> tuple[Array, Array] | None:
-    """Signs of one block and L U = D - S.
+def _block_signs(ops: Ops, d: Array, margin: float, is_last: bool) -> tuple[Array, Array] | None:
+    """Signs of one block and L U = D - S; `is_last` if nothing is below the block.
 
     The signs are guessed, and the pivots tell which is the first wrong one: each elimination gets
-    at least one more right. The right ones need no interchanges, so that LAPACK's serves.
+    at least one more right. The right ones need no interchanges, so that LAPACK's serves; but of a
+    complex block it compares |re| + |im|, and may interchange rows whatever the sign.
     """
     xp = ops.xp
+    if not is_on_host(d):
+        block = xp.asnumpy(d)
+        found = _block_signs(ops_for(block), block, margin, is_last)
+        return None if found is None else (xp.asarray(found[0]), xp.asarray(found[1], order="F"))
     places = xp.arange(d.shape[0])
     signs = xp.where(d.diagonal().real >= 0, -1.0, 1.0)
     right = 0
@@ -221,15 +244,44 @@ def _block_signs(ops: Ops, d: Array, margin: float) -> tuple[Array, Array] | Non
         lu[places, places] -= signs
         piv, _ = ops.getrf(lu)
         alpha = lu.diagonal() + signs
-        wanted = xp.where(alpha.real >= 0, -1.0, 1.0)
+        wanted, unknown = _wanted_signs(xp, alpha, margin, is_last)
         wrong = xp.flatnonzero((wanted != signs) | (piv != places))
-        # near 1: nothing is left below; near 0: the sign is one of rounding errors
-        unknown = (abs(alpha) >= 1.0 - margin) | (abs(alpha) < 16 * float(xp.finfo(d.dtype).eps))
         if wrong.size == 0:
             return None if bool(unknown.any()) else (signs, lu)
         first = int(wrong[0])
-        if bool(unknown[:first].any()) or first < right:
+        if bool(unknown[:first].any()):
             return None
+        if first < right:
+            return _signs_by_columns(xp, d, margin, is_last)
         signs[first + 1 :] = xp.where(piv[first] == first, wanted[first + 1 :], signs[first + 1 :])
         signs[first] = -signs[first]
         right = first + 1
+
+
+def _wanted_signs(xp: Any, alpha: Array, margin: float, is_last: bool) -> tuple[Array, Array]:
+    """The signs for leading entries `alpha`, and which of them rounding errors decide."""
+    wanted = xp.where(alpha.real >= 0, -1.0, 1.0)
+    # near 1: nothing is left below; near 0: the sign is one of rounding errors
+    unknown = (abs(alpha) >= 1.0 - margin) | (abs(alpha) < 16 * float(xp.finfo(alpha.dtype).eps))
+    if is_last:
+        if abs(alpha[-1].imag) <= margin:
+            wanted[-1] = -wanted[-1]
+        unknown[-1] = False
+    return wanted, unknown
+
+
+def _signs_by_columns(
+    xp: Any, d: Array, margin: float, is_last: bool
+) -> tuple[Array, Array] | None:
+    """`_block_signs`, a column at a time and without interchanges."""
+    lu, n = xp.array(d, order="F"), d.shape[0]
+    signs = xp.ones(n)
+    for k in range(n):
+        wanted, unknown = _wanted_signs(xp, lu[k : k + 1, k], margin, is_last and k + 1 == n)
+        if unknown[0]:
+            return None
+        signs[k] = wanted[0]
+        lu[k, k] -= signs[k]
+        lu[k + 1 :, k] /= lu[k, k]
+        lu[k + 1 :, k + 1 :] -= xp.outer(lu[k + 1 :, k], lu[k, k + 1 :])
+    return signs, lu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ops.protocol import Counters, Ops
+from ..ops import Counters, Ops, is_on_host
 from ..precision import Format, real_dtype
 
 Array = Any
@@ -12,6 +12,7 @@ Array = Any
 _COPY_ROWS = 16
 """Rows of a block that is transposed on its way from C to Fortran order: one cache line of fp32."""
 _BLOCK = 64
+"""Columns of a triangle that are copied at a time. A device copies everything at once."""
 _SAFE_EXPONENT = {"fp32": 20, "fp64": 300}
 """Columns whose largest entry lies within 2^+-this are factored as they are."""
 
@@ -25,7 +26,7 @@ def range_scale(ops: Ops, a: Array, fmt: Format, wanted: bool | None) -> Array |
     if wanted is False:
         return None
     xp = ops.xp
-    largest = _column_amax(ops, a)
+    largest = _column_amax(ops, a) if is_on_host(a) else ops.extents(a)[1]
     _, exponents = xp.frexp(largest)
     finite = xp.isfinite(largest) & (largest > 0)
     limit = _SAFE_EXPONENT["fp64" if fmt.name == "fp64" and a.dtype.char in "dD" else "fp32"]
@@ -50,15 +51,16 @@ def to_fortran(
             counters.add(*whole)
         return out
     narrow = out.dtype != a.dtype or scale is not None
-    buffer = xp.empty((_COPY_ROWS, n), dtype) if narrow else None
-    for start in range(0, m, _COPY_ROWS):
-        rows = a[start : start + _COPY_ROWS]
+    step = _COPY_ROWS if is_on_host(a) else m
+    buffer = xp.empty((step, n), dtype) if narrow else None
+    for start in range(0, m, step):
+        rows = a[start : start + step]
         if buffer is not None:
             lost = _convert(ops, rows, buffer[: rows.shape[0]], scale)
             rows = buffer[: rows.shape[0]]
             if counters is not None:
                 counters.add(*lost)
-        out[start : start + _COPY_ROWS] = rows
+        out[start : start + step] = rows
     return out
 
 
@@ -66,8 +68,9 @@ def upper_triangle(ops: Ops, a: Array, dtype: Any = None) -> Array:
     """The upper triangle (or trapezoid) of A with zeros below, in Fortran order; a new array."""
     xp, (m, n) = ops.xp, a.shape
     r = xp.zeros((m, n), a.dtype if dtype is None else dtype, order="F")
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
+    block = _BLOCK if is_on_host(a) else max(n, 1)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
         r[:start, start:stop] = a[:start, start:stop]
         if start < m:
             r[start:stop, start:stop] = xp.triu(a[start:stop, start:stop])
@@ -96,7 +99,7 @@ def _column_amax(ops: Ops, a: Array) -> Array:
 def unit_columns(xp: Any, b: Array) -> tuple[Array, Array]:
     """b with columns scaled by 2^-e to a largest entry below 1, and e."""
     size = abs(b) if b.dtype.kind != "c" else xp.maximum(abs(b.real), abs(b.imag))
-    largest = size.max(axis=0, initial=0.0)
+    largest = size.max(axis=0) if len(size) else xp.zeros(size.shape[1], size.dtype)
     _, exponents = xp.frexp(largest)
     exponents = xp.where(xp.isfinite(largest) & (largest > 0), exponents, 0)
     return scaled_columns(xp, b, -exponents), exponents

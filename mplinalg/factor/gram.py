@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..ops.protocol import Counters, Ops
+from ..ops import Counters, Ops, is_on_host
 from ..precision import FP32, Format
 from .triangle import Triangle, unit_columns_of
 
@@ -22,6 +22,8 @@ Array = Any
 
 _BUFFER_ELEMENTS = 2**19
 """Size of a block of rows that is converted and multiplied while in cache."""
+_DEVICE_BUFFER = 2**26
+"""The same on a device: enough for the rate of large products."""
 _FEWEST_LEADING = 8
 
 
@@ -58,7 +60,8 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
     R^H R = A^H A + E with ||E|| of order n u ||A||^2: a good preconditioner of the least-squares
     problem while kappa(A)^2 u is small. Scaling the columns of A changes nothing but the scale.
 
-    A wider than `fmt` is converted by blocks of rows, in cache. Workspace: G and such a block.
+    A wider than `fmt` is converted by blocks of rows, in cache on the host. Workspace: G and such a
+    block.
     """
     xp = ops.xp
     m, n = a.shape
@@ -69,14 +72,15 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
     if a.dtype == dtype and (m <= 1 or a.strides[0] == a.itemsize):
         # G = A^H A = L L^H, R = L^H
         ops.syrk(1.0, a, 0.0, g, lower=True, trans="C")
-        info = ops.potrf(g, lower=True)
+        info = ops.first_info([(0, ops.potrf(g, lower=True))])
         r = g.T if a.dtype.kind != "c" else xp.conj(g.T)
         return GramFactors(xp.triu(r), info, counters, int(workspace))
     # A^T conj(A) = conj(G) = L L^H, R = L^T
     if a.dtype == dtype and (n <= 1 or a.strides[1] == a.itemsize) and m > 1:
         ops.syrk(1.0, a.T, 0.0, g, lower=True)
     else:
-        rows = max(1, min(m, max(512, _BUFFER_ELEMENTS // max(n, 1))))
+        elements = _BUFFER_ELEMENTS if is_on_host(a) else _DEVICE_BUFFER
+        rows = max(1, min(m, max(512, elements // max(n, 1))))
         buffer = xp.empty((rows, n), dtype)
         workspace += buffer.nbytes
         for start in range(0, m, rows):
@@ -88,7 +92,7 @@ def gram(ops: Ops, a: Array, fmt: Format) -> GramFactors:
             else:
                 block[...] = part
             ops.syrk(1.0, block.T, 1.0, g, lower=True)
-    info = ops.potrf(g, lower=True)
+    info = ops.first_info([(0, ops.potrf(g, lower=True))])
     return GramFactors(xp.triu(g.T), info, counters, int(workspace))
 
 

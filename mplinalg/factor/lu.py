@@ -10,21 +10,19 @@ factored. `LUFactors` remembers which of the two it holds.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ops.protocol import Array, Counters, Ops
+from ..ops.protocol import Array, Counters, Info, Ops
 from ..precision import Format
 from .blocks import blocks, column_scale
 from .condest import inverse_norm1
 from .scaling import Scaling
 from .tournament import getrf_tournament
 
-BLOCK = 128
-WIDE_BLOCK = 384
-"""From `_WIDE_FROM` on: interchanges and solves are fewer, and gemm is at its best."""
-_WIDE_FROM = 1024
-_UPCAST_BLOCK = 128
+_BLOCK = 128
+"""Columns that are converted, or looked at, together."""
 
 
 def getrf(
@@ -36,7 +34,7 @@ def getrf(
     block: int | None = None,
     counters: Counters | None = None,
 ) -> tuple[Array, int]:
-    """P A = L U in place on an F-like (m, n) view held in ``fmt.dtype``.
+    """P A = L U in place on an (m, n) view held in ``fmt.dtype``, as `Ops.getrf_view` gives it.
 
     Parameters
     ----------
@@ -47,7 +45,7 @@ def getrf(
         Format of the operands of trailing updates.
     pivoting : {"partial", "tournament"}
     block : int, optional
-        Panel width; by default it follows the order.
+        Panel width; by default the backend's.
     counters : Counters, optional
         Overflows and underflows of the conversions are added to it.
 
@@ -62,19 +60,18 @@ def getrf(
         return ops.getrf(a)
     factor_panel = ops.getrf_panel if pivoting == "partial" else lambda p: getrf_tournament(ops, p)
     m, n = a.shape
-    if block is None:
-        block = BLOCK if min(m, n) < _WIDE_FROM else WIDE_BLOCK
+    panels = list(blocks(min(m, n), block or ops.panel_width(min(m, n))))
     piv = ops.xp.zeros(min(m, n), dtype=ops.xp.int32)
-    info = 0
-    for k in blocks(min(m, n), block):
+    infos: list[tuple[int, Info]] = []
+
+    def factor(k: slice) -> None:
         # P A[k:, k] = L U
-        piv[k], panel_info = factor_panel(a[k.start :, k])
-        if panel_info and not info:
-            info = k.start + panel_info
-        before, after = a[k.start :, : k.start], a[k.start :, k.stop :]
-        ops.laswp(before, piv[k])
+        piv[k], info = factor_panel(a[k.start :, k])
+        infos.append((k.start, info))
+
+    def update(k: slice, columns: slice) -> None:
+        after = a[k.start :, columns]
         ops.laswp(after, piv[k])
-        piv[k] += k.start
         # A[k, t] <- L[k, k]^-1 A[k, t]
         width = k.stop - k.start
         ops.trsm("L", a[k, k], after[:width], lower=True, unit=True, fast=True)
@@ -82,7 +79,25 @@ def getrf(
         ops.gemm(
             -1.0, a[k.stop :, k], after[:width], 1.0, after[width:], compute=fmt, counters=counters
         )
-    return piv, info
+
+    try:
+        for k, following in itertools.zip_longest(panels, panels[1:]):
+            if k is panels[0] or not ops.overlaps:
+                factor(k)
+            ops.join()
+            done = k.stop
+            if ops.overlaps and following is not None:
+                # look-ahead: the next panel is factored beside the rest of the update
+                update(k, following)
+                with ops.beside():
+                    factor(following)
+                done = following.stop
+            update(k, slice(done, n))
+            ops.laswp(a[k.start :, : k.start], piv[k])
+            piv[k] += k.start
+    finally:
+        ops.join()  # before what is let go of serves something else
+    return piv, ops.first_info(infos)
 
 
 @dataclass
@@ -113,8 +128,13 @@ class LUFactors:
     info: int = 0
     scaling: Scaling | None = None
     counters: Counters = field(default_factory=Counters)
+    _plan: Any = field(default=None, init=False, repr=False, compare=False)
+    """Of the backend, for later solves."""
 
     method = "LU"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
 
     @property
     def is_usable(self) -> bool:
@@ -162,7 +182,9 @@ class LUFactors:
         if upcast and dtype != self.lu.dtype:
             _getrs_upcast(ops, self.lu, self.piv, y, flag)
         else:
-            ops.getrs(self.lu, self.piv, y, trans=flag)
+            if self._plan is None:
+                self._plan = ops.getrs_plan(self.lu, self.piv)
+            ops.getrs(self.lu, self.piv, y, trans=flag, plan=self._plan)
         x = xp.array(xp.conj(y) if conjugate else y, dtype=b.dtype, order="F", copy=None)
         if self.scaling is not None:
             x *= (self.scaling.cols if trans == "N" else self.scaling.rows)[:, None]
@@ -189,21 +211,25 @@ class LUFactors:
 
     def growth(self, amax: float) -> float:
         """max |U| / max |A| of the matrix that was factored; `amax` is that of A unscaled."""
-        xp = self.ops.xp
-        n = self.lu.shape[0]
-        top = 0.0
-        for k in blocks(n, BLOCK):
-            above = abs(self.lu[: k.stop, k])
-            above[k] = xp.triu(above[k])
-            top = max(top, float(above.max()))
         scale = 1.0 if self.scaling is not None else amax
-        return top / scale if scale > 0 else 1.0
+        return largest_of_u(self.ops, self.lu) / scale if scale > 0 else 1.0
+
+
+def largest_of_u(ops: Ops, lu: Array) -> float:
+    """max |U|, NaN left out, of what is in the upper triangle."""
+    xp = ops.xp
+    tops = [xp.zeros(1, lu.real.dtype)]
+    for k in blocks(len(lu), _BLOCK):
+        above = abs(lu[: k.stop, k])
+        above[k] = xp.triu(above[k])
+        tops.append(above.max().reshape(1))
+    return float(xp.nanmax(xp.concatenate(tops)))
 
 
 def _getrs_upcast(ops: Ops, lu: Array, piv: Array, b: Array, trans: str) -> None:
     """`getrs` in b's precision with factors of a lower one, converted a block column at a time."""
     n = lu.shape[0]
-    ranges = list(blocks(n, _UPCAST_BLOCK))
+    ranges = list(blocks(n, _BLOCK))
     if trans == "N":
         ops.laswp(b, piv)
         for k in ranges:  # b[k] <- L[k, k]^-1 b[k];  b[t] <- b[t] - L[t, k] b[k]
@@ -244,10 +270,8 @@ def lu(
     `scaling` is what `w` was scaled by when it was copied.
     """
     counters = Counters()
-    if fmt.is_native and pivoting == "partial":
-        view = ops.getrf_view(w)
-    else:
-        view = w if ops.is_f_like(w) else w.T
+    is_whole = fmt.is_native and pivoting == "partial"
+    view = ops.getrf_view(w, None if is_whole else fmt)
     transposed = view is not w
     piv, info = getrf(ops, view, fmt, pivoting=pivoting, block=block, counters=counters)
     return LUFactors(ops, view, piv, fmt, transposed, info, scaling, counters)

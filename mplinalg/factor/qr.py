@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..ops.protocol import Counters, Ops
+import numpy as np
+
+from ..ops import Counters, Ops, is_on_host
 from ..precision import Format, real_dtype
 from .columns import range_scale, scaled_columns, to_fortran, unit_columns, upper_triangle
 from .condest import inverse_norm1
 
 Array = Any
 
+_BLOCK, _DEVICE_BLOCK = 64, 256
+"""Columns of a panel; on a device, products with fewer are bound by its memory."""
+
 
 def geqrf(
-    ops: Ops, a: Array, fmt: Format, *, block: int = 64, counters: Counters | None = None
+    ops: Ops, a: Array, fmt: Format, *, block: int | None = None, counters: Counters | None = None
 ) -> Array:
     """A = Q R in place, reflectors below the diagonal.
 
@@ -25,8 +30,8 @@ def geqrf(
         F-like view in ``fmt.dtype``. Overwritten by R and the vectors of the reflectors.
     fmt : Format
         Format of the operands of the trailing updates. fp32 and fp64 are LAPACK's own geqrf.
-    block : int
-        Columns of a panel.
+    block : int, optional
+        Columns of a panel; by default 64, and 256 on a device.
     counters : Counters, optional
         Counts what was lost in rounding operands to `fmt`.
 
@@ -50,6 +55,7 @@ def geqrf(
     xp = ops.xp
     m, n = a.shape
     count = min(m, n)
+    block = block or _panel_columns(a)
     tau = xp.zeros(count, a.dtype)
     for start in range(0, count, block):
         stop = min(start + block, count)
@@ -69,6 +75,10 @@ def geqrf(
         ops.gemm(1.0, t, w, 0.0, tw, transa="C")
         ops.gemm(-1.0, v, tw, 1.0, trailing, compute=fmt, counters=counters)
     return tau
+
+
+def _panel_columns(a: Array) -> int:
+    return _BLOCK if is_on_host(a) else _DEVICE_BLOCK
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +150,7 @@ class QRFactors:
             return float(self.ops.trcon(self.qr[:n], lower=False)) if n else 1.0
         if not self.is_usable:
             return 0.0
-        with self.ops.xp.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             inverse = inverse_norm1(
                 self.ops, n, dtype or self.qr.dtype, self.solve, lambda z: self.solve(z, "C")
             )
@@ -195,7 +205,9 @@ class QRFactors:
         return xp.asfortranarray(scaled_columns(xp, self.apply_q(self.solve_r(x, "C")), exponents))
 
 
-def qr(ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None = None) -> QRFactors:
+def qr(
+    ops: Ops, a: Array, fmt: Format, *, block: int | None = None, scale: bool | None = None
+) -> QRFactors:
     """A diag(s) = Q R of a copy of A.
 
     Parameters
@@ -203,8 +215,8 @@ def qr(ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None =
     a : array, shape (m, n)
         C-like or F-like, of any LAPACK dtype. Not changed.
     fmt : Format
-    block : int
-        Columns of a panel, for formats that are not LAPACK's.
+    block : int, optional
+        Columns of a panel, for formats that are not LAPACK's; as for `geqrf`.
     scale : bool, optional
         Scale columns by powers of two to a largest entry in [1, 2). By default, only where range
         asks for it: always for fp16 and fp16x2, for others if a column's largest entry leaves
@@ -228,6 +240,7 @@ def qr(ops: Ops, a: Array, fmt: Format, *, block: int = 64, scale: bool | None =
     tau = geqrf(ops, copy, fmt, block=block, counters=counters)
     workspace = copy.nbytes + tau.nbytes
     if not fmt.is_native:  # V and two blocks of a trailing update, with their rounded copies
+        block = block or _panel_columns(a)
         workspace += 2 * block * (a.shape[0] + 2 * a.shape[1]) * copy.itemsize
         workspace += a.shape[0] * a.shape[1] * copy.itemsize
     return QRFactors(ops, copy, tau, fmt, powers, counters, int(workspace))

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..ops.protocol import Ops
 
 Array = Any
@@ -34,25 +36,28 @@ class Triangle:
         xp, n = ops.xp, r.shape[0]
         if n == 0:
             return cls(ops, r, 1.0, 1.0)
-        up = xp.random.default_rng(n).standard_normal((n, min(_POWER_COLUMNS, n))).astype(r.dtype)
+        up = random_columns(ops, n, min(_POWER_COLUMNS, n), r.dtype)
         down = up
-        largest = smallest = 0.0
-        with xp.errstate(all="ignore"):
+        seen = []
+        with np.errstate(all="ignore"):
             for _ in range(_POWER_STEPS):
                 # ||R z|| / ||z||, z <- R^H R z
                 up = xp.asfortranarray(up / xp.linalg.norm(up, axis=0))
                 product = xp.zeros_like(up)
                 ops.gemm(1.0, r, up, 0.0, product)
-                largest = float(xp.linalg.norm(product, axis=0).max())
+                seen.append(xp.linalg.norm(product, axis=0).max())
                 # ||z|| / ||R^-H z||, z <- R^-1 R^-H z
                 down = xp.asfortranarray(down / xp.linalg.norm(down, axis=0))
                 ops.trsm("L", r, down, lower=False, trans="C")
-                norm = float(xp.linalg.norm(down, axis=0).max())
-                if not (math.isfinite(largest) and 0 < norm < math.inf):
-                    return cls(ops, r, largest, 0.0)
-                smallest = 1 / norm
+                seen.append(xp.linalg.norm(down, axis=0).max())
                 ops.gemm(1.0, r, product, 0.0, up, transa="C")
                 ops.trsm("L", r, down, lower=False)
+        sizes = iter(xp.stack(seen).tolist())  # the only wait for a device
+        largest = smallest = 0.0
+        for largest, inverse in zip(sizes, sizes, strict=True):
+            if not (math.isfinite(largest) and 0 < inverse < math.inf):
+                return cls(ops, r, largest, 0.0)
+            smallest = 1 / inverse
         return cls(ops, r, largest, smallest)
 
     @property
@@ -70,10 +75,22 @@ class Triangle:
         self.ops.trsm("L", self.r, b, lower=False, trans=trans)
 
 
+def random_columns(ops: Ops, n: int, count: int, dtype: Any) -> Array:
+    """Normally distributed, and the same whenever n is.
+
+    Drawn on the host, and n times `count` numbers brought to a device: a generator of CuPy begins
+    by setting up states for many thousand threads.
+    """
+    columns = np.random.default_rng(n).standard_normal((n, count))
+    return ops.xp.asarray(columns.astype(dtype))
+
+
 def unit_columns_of(ops: Ops, r: Array) -> Array | None:
     """R with columns scaled to norm 1; None where one is zero or not finite."""
     xp = ops.xp
-    size = abs(r).max(axis=0, initial=0.0)
+    if r.size == 0:
+        return r
+    size = abs(r).max(axis=0)
     if not bool((xp.isfinite(size) & (size > 0)).all()):
         return None
     unit = r / size

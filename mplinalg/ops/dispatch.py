@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from .numpy_ops import NumpyOps
-from .protocol import Ops
+from .protocol import DirectOps, Ops
 
 _NUMPY = NumpyOps()
 
@@ -18,12 +19,51 @@ def ops_for(*arrays: Any) -> Ops:
     Raises
     ------
     TypeError
-        If an array lives where no backend of this version computes.
+        If an array lives where no backend computes, or some are of NumPy and some of CuPy.
+    ValueError
+        If they are on different devices.
     """
     for a in arrays:
         if not isinstance(a, np.ndarray):
+            return _device_ops_for(arrays)
+    return _NUMPY
+
+
+def direct_ops_for(a: Any) -> DirectOps:
+    """The backend of an array that `is_on_host`."""
+    assert is_on_host(a)
+    return _NUMPY
+
+
+def is_on_host(a: Any) -> bool:
+    """Whether the backend of `a` is a `DirectOps`: that of NumPy's arrays is."""
+    return isinstance(a, np.ndarray)
+
+
+def is_on_device(a: Any) -> bool:
+    """Whether `a` is a CuPy array."""
+    return type(a).__module__.partition(".")[0] == "cupy" and hasattr(a, "device")
+
+
+def _device_ops_for(arrays: tuple[Any, ...]) -> Ops:
+    for a in arrays:
+        if not (is_on_host(a) or is_on_device(a)):
             raise TypeError(
                 f"no backend for arrays of type {type(a).__module__}.{type(a).__qualname__}: "
-                "this version computes on NumPy arrays; convert explicitly"
+                "this version computes on NumPy and CuPy arrays; convert explicitly"
             )
-    return _NUMPY
+    if any(is_on_host(a) for a in arrays):
+        raise TypeError(
+            "NumPy and CuPy arrays in one call: nothing is moved to or from a device unasked; "
+            "convert with cupy.asarray or cupy.asnumpy"
+        )
+    ops = _cupy()
+    ops.require_one_device(*arrays)
+    return ops
+
+
+@functools.cache
+def _cupy() -> Any:
+    from .cupy_ops import CupyOps
+
+    return CupyOps()

@@ -37,13 +37,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..factor.triangle import Triangle
+from ..ops import is_on_host
 from ..ops.protocol import Array, Ops
 from .criterion import Verdict
 from .lsqr import lsqr
 
-__all__ = ["LeastSquares", "State", "iterate", "refine"]
+__all__ = ["LeastSquares", "State", "column_norms", "iterate", "refine"]
+
+Columns = NDArray[Any]
 
 _SLOW = 0.1
 """A contraction above this is left to LSQR, which needs fewer passes over A."""
@@ -65,9 +72,15 @@ def normal_product(ops: Ops, a: Array, r: Array) -> Array:
     return xp.conj(g, out=g)
 
 
+def column_norms(ops: Ops, *arrays: Array) -> Columns:
+    """The 2-norms of the columns of each array, as rows of an array of the host; one transfer."""
+    norms = ops.xp.stack([ops.xp.linalg.norm(a, axis=0) for a in arrays])
+    return norms if is_on_host(norms) else np.array(norms.tolist(), norms.dtype)
+
+
 @dataclass
 class State:
-    """An iterate, and per column what is known of it.
+    """An iterate, and per column, on the host, what is known of it.
 
     `energy` is ||R^-H A^H r||, an estimate of ||A (x - x*)||; `verdict` holds `Verdict` values.
     """
@@ -75,16 +88,18 @@ class State:
     x: Array
     r: Array
     y: Array
-    energy: Array
-    omega: Array
-    verdict: Array
-    rate: Array
+    energy: Columns
+    omega: Columns
+    verdict: Columns
+    rate: Columns
     steps: int = 0
     inner: int = 0
 
 
 class LeastSquares:
     """The iteration: ``state = init()``, then ``step(state)`` until ``done(state)``.
+
+    A device is waited for once a step, and once for each iteration of LSQR.
 
     Parameters
     ----------
@@ -111,7 +126,7 @@ class LeastSquares:
         self.stop_early = tol is not None
         self.tol = math.sqrt(max(a.shape[0], 4)) * unit_roundoff if tol is None else tol
         self.inner = inner
-        self._b_norm = ops.xp.linalg.norm(b, axis=0)
+        (self._b_norm,) = column_norms(ops, b)
 
     def init(self, x: Array | None = None) -> State:
         """The state at x, by default zero."""
@@ -120,44 +135,44 @@ class LeastSquares:
             x=xp.zeros((n, k), self.b.dtype, order="F") if x is None else x,
             r=xp.array(self.b, order="F"),
             y=xp.zeros((n, k), self.b.dtype, order="F"),
-            energy=xp.full(k, xp.inf), omega=xp.full(k, xp.inf),
-            verdict=xp.full(k, int(Verdict.ACTIVE)), rate=xp.ones(k),
+            energy=np.full(k, np.inf), omega=np.full(k, np.inf),
+            verdict=np.full(k, int(Verdict.ACTIVE)), rate=np.ones(k),
         )  # fmt: skip
-        self._measure(state, xp.arange(k), zero=x is None)
+        self._measure(state, np.arange(k), zero=x is None)
         return state
 
     def step(self, state: State) -> State:
         """One correction of the active columns, and a new look at them. Changes `state`."""
         xp = self.ops.xp
-        columns = xp.flatnonzero(state.verdict == int(Verdict.ACTIVE))
-        z = xp.asfortranarray(state.y[:, columns])
-        if self.inner:
-            z = self._krylov(state, columns)
+        columns = np.flatnonzero(state.verdict == int(Verdict.ACTIVE))
+        part = _part(columns, state.verdict.size)
+        z = self._krylov(state, part) if self.inner else xp.array(state.y[:, part], order="F")
         self.triangle.solve(z)
-        old = state.x[:, columns]
+        old = xp.array(state.x[:, part], order="F")
         new = old + z
-        # after a correction whose successor would not be seen in the last digit of x, stop
-        successor = xp.linalg.norm(z, axis=0) * xp.minimum(state.rate[columns], 1.0)
-        tiny = successor <= self.unit_roundoff / 2 * xp.linalg.norm(new, axis=0)
         before, before_omega = state.energy[columns], state.omega[columns]
-        state.x[:, columns] = new
+        state.x[:, part] = new
         state.steps += 1
-        self._measure(state, columns)
-        with xp.errstate(all="ignore"):
-            rate = state.energy[columns] / xp.where(before > 0, before, 1)
+        z_size, new_size = self._measure(state, columns, z, new)
+        # after a correction whose successor would not be seen in the last digit of x, stop
+        successor = z_size * np.minimum(state.rate[columns], 1.0)
+        tiny = successor <= self.unit_roundoff / 2 * new_size
+        with np.errstate(all="ignore"):
+            rate = state.energy[columns] / np.where(before > 0, before, 1)
         state.rate[columns] = rate
         active = state.verdict[columns] == int(Verdict.ACTIVE)
         accepted = state.omega[columns] <= self.tol
         stalled = ~(rate <= _HALVING)
-        verdict = xp.where(stalled, int(Verdict.STAGNATED), int(Verdict.ACTIVE))
+        verdict = np.where(stalled, int(Verdict.STAGNATED), int(Verdict.ACTIVE))
         if not self.inner:
-            verdict = xp.where(~(rate <= _SLOW) & ~accepted, int(Verdict.SLOW), verdict)
-        verdict = xp.where(accepted & (tiny | stalled), int(Verdict.CONVERGED), verdict)
-        verdict = xp.where(~(rate <= 2.0) & ~accepted, int(Verdict.DIVERGED), verdict)
-        state.verdict[columns] = xp.where(active, verdict, state.verdict[columns])
-        worse = columns[~(rate <= 1.0) & (before_omega <= self.tol)]
-        if worse.size:  # at the limiting accuracy either is good; keep the one measured better
-            state.x[:, worse] = old[:, xp.isin(columns, worse)]
+            verdict = np.where(~(rate <= _SLOW) & ~accepted, int(Verdict.SLOW), verdict)
+        verdict = np.where(accepted & (tiny | stalled), int(Verdict.CONVERGED), verdict)
+        verdict = np.where(~(rate <= 2.0) & ~accepted, int(Verdict.DIVERGED), verdict)
+        state.verdict[columns] = np.where(active, verdict, state.verdict[columns])
+        is_worse = ~(rate <= 1.0) & (before_omega <= self.tol)
+        if is_worse.any():  # at the limiting accuracy either is good; keep the one measured better
+            worse = columns[is_worse]
+            state.x[:, worse] = old[:, np.flatnonzero(is_worse)]
             self._measure(state, worse, keep=True)
             state.verdict[worse] = int(Verdict.CONVERGED)
         return state
@@ -168,35 +183,35 @@ class LeastSquares:
         return not left or state.steps >= MAX_STEPS
 
     def _measure(
-        self, state: State, columns: Array, *, zero: bool = False, keep: bool = False
-    ) -> None:
-        """r = b - A x, y = R^-H A^H r, and the sizes that decide."""
-        xp = self.ops.xp
-        x = xp.asfortranarray(state.x[:, columns])
+        self, state: State, columns: Columns, *more: Array, zero: bool = False, keep: bool = False
+    ) -> list[Columns]:
+        """r = b - A x, y = R^-H A^H r, and the sizes that decide; norms of columns of `more`."""
+        xp, part = self.ops.xp, _part(columns, state.verdict.size)
+        x = xp.asfortranarray(state.x[:, part])
         r = state.r
         if not zero:
-            b = xp.asfortranarray(self.b[:, columns])
+            b = xp.asfortranarray(self.b[:, part])
             r, _ = self.ops.residual(self.a, x, b, magnitude=False)
-            state.r[:, columns] = r
+            state.r[:, part] = r
         y = normal_product(self.ops, self.a, r)
         self.triangle.solve(y, "C")
-        state.y[:, columns] = y
-        with xp.errstate(all="ignore"):
-            energy, x_norm = xp.linalg.norm(y, axis=0), xp.linalg.norm(x, axis=0)
+        state.y[:, part] = y
+        with np.errstate(all="ignore"):
+            energy, x_norm, r_norm, *norms = column_norms(self.ops, y, x, r, *more)
             rcond = self.triangle.rcond
             size = self.triangle.largest * x_norm + self._b_norm[columns]
-            size = size + xp.linalg.norm(r, axis=0) / rcond if rcond > 0 else size
-            omega = xp.where(energy == 0, 0.0, energy / xp.where(size == 0, 1, size))
-        finite = xp.isfinite(energy) & xp.isfinite(x_norm) & xp.isfinite(omega)
-        state.energy[columns] = xp.where(finite, energy, xp.nan)
-        state.omega[columns] = xp.where(finite, omega, xp.nan)
-        if keep:
-            return
-        finished = finite & ((energy == 0) | (self.stop_early & (omega <= self.tol)))
-        verdict = xp.where(finished, int(Verdict.CONVERGED), state.verdict[columns])
-        state.verdict[columns] = xp.where(finite, verdict, int(Verdict.DIVERGED))
+            size = size + r_norm / rcond if rcond > 0 else size
+            omega = np.where(energy == 0, 0.0, energy / np.where(size == 0, 1, size))
+        finite = np.isfinite(energy) & np.isfinite(x_norm) & np.isfinite(omega)
+        state.energy[columns] = np.where(finite, energy, np.nan)
+        state.omega[columns] = np.where(finite, omega, np.nan)
+        if not keep:
+            finished = finite & ((energy == 0) | (self.stop_early & (omega <= self.tol)))
+            verdict = np.where(finished, int(Verdict.CONVERGED), state.verdict[columns])
+            state.verdict[columns] = np.where(finite, verdict, int(Verdict.DIVERGED))
+        return norms
 
-    def _krylov(self, state: State, columns: Array) -> Array:
+    def _krylov(self, state: State, part: Any) -> Array:
         """z of min ||r - A R^-1 z||."""
         xp, ops, a = self.ops.xp, self.ops, self.a
 
@@ -212,10 +227,15 @@ class LeastSquares:
             self.triangle.solve(g, "C")
             return g
 
-        f = xp.asfortranarray(state.r[:, columns])
+        f = xp.asfortranarray(state.r[:, part])
         found = lsqr(xp, matvec, rmatvec, f, tol=_INNER_TOL, max_iter=self.inner)
         state.inner += found.iterations
         return xp.asfortranarray(found.z)
+
+
+def _part(columns: Columns, count: int) -> Any:
+    """What takes `columns` of an array of `count`; all of them as a view."""
+    return slice(None) if columns.size == count else columns
 
 
 def iterate(problem: LeastSquares, state: State) -> State:
@@ -250,7 +270,7 @@ def refine(
     slow = int((state.verdict != int(Verdict.CONVERGED)).sum())
     if slow and method == "auto":
         problem.inner = inner
-        finite = ops.xp.isfinite(state.energy)
+        finite = np.isfinite(state.energy)
         again = (state.verdict != int(Verdict.CONVERGED)) & finite
         state.verdict[again] = int(Verdict.ACTIVE)
         state.steps = min(state.steps, MAX_STEPS - _KRYLOV_STEPS)

@@ -397,7 +397,7 @@ def test_never_slower_models_its_traffic():
         (["--pairs", "0"], "pairs must be at least 1"),
         (["--budget", "0"], "budget must be a positive"),
         (["--budget", "nan"], "budget must be a positive"),
-        (["--device", "cuda"], "this version computes on the CPU"),
+        (["--device", "cuda"], "the suite s computes on cpu"),
         (["--only", "n"], "write KEY=VALUE"),
         (["--only", "n=7"], "has no row with n=7: n is 1 or 2 or 3"),
         (["--only", "nrhs=1"], "rows have no nrhs"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import warnings
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -16,6 +15,8 @@ from mplinalg.dense.lstsq import LstsqResult, lstsq
 from mplinalg.errors import LinAlgError, LinAlgWarning
 from mplinalg.precision import working_format
 from mplinalg.report import SolveReport, Status
+
+mpmath = pytest.importorskip("mpmath")
 
 DTYPES = ["f", "d", "F", "D"]
 PINNED = ["fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"]

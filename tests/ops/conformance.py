@@ -5,7 +5,9 @@ A backend's tests make a subclass of `OpsConformance` called ``Test...`` and set
 exactly; backward errors must be below 30 n u.
 """
 
+from .suite_butterfly import ButterflySuite
 from .suite_factorizations import FactorizationSuite
+from .suite_layouts import LayoutSuite
 from .suite_level3 import Level3Suite
 from .suite_movement import MovementSuite
 from .suite_residual import ResidualSuite
@@ -14,6 +16,11 @@ from .suite_threads import ThreadSuite
 
 
 class OpsConformance(
-    MovementSuite, Level3Suite, FactorizationSuite, SystemSuite, ResidualSuite, ThreadSuite
-):
-    """Every verb of `mplinalg.ops.protocol`."""
+    MovementSuite, Level3Suite, FactorizationSuite, LayoutSuite, ButterflySuite, ResidualSuite,
+    ThreadSuite,
+):  # fmt: skip
+    """Every verb of `mplinalg.ops.Ops`."""
+
+
+class DirectOpsConformance(OpsConformance, SystemSuite):
+    """Those of `mplinalg.ops.DirectOps` too."""

@@ -135,6 +135,18 @@ class Suite:
         return Placed(self, x, layout)
 
 
+def norm(x):
+    """The infinity norm."""
+    return float(np.max(np.abs(x).sum(axis=1), initial=0.0))
+
+
+def omegas(a, x, b):
+    """Normwise backward errors of the columns of x."""
+    a, x, b = wide(a), wide(x), wide(b)
+    size = norm(a) * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
+    return np.abs(b - a @ x).max(axis=0) / np.where(size > 0, size, 1.0)
+
+
 # -- exact arithmetic ----------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""getrf, getrs, gecon, potrf, potrs, geqrf, ormqr, trcon, and the panels."""
+"""getrf, getrs, gecon, potrf, potrs, geqrf, ormqr, gesvd, trcon, and the panels."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from .helpers import (
     DTYPES,
     F_LIKE,
+    LAYOUTS,
     NRHS,
     SHAPES,
     SQUARE,
@@ -234,6 +235,30 @@ class FactorizationSuite(Suite):
                     assert norm(c.host() - expected) <= allowed(m, dtype) * max(norm(w), norm(w.T))
                     c.assert_rest_untouched()
             assert same_bits(qr.host(), before)
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gesvd(self, rng, dtype, layout):
+        for m, n in SHAPES:
+            k = min(m, n)
+            a = self.put(draw(rng, (m, n), dtype), layout)
+            before = a.host()
+            u, s, vh = map(self.to_host, self.ops.gesvd(a.array))
+            assert same_bits(a.host(), before)
+            assert (u.shape, s.shape, vh.shape) == ((m, k), (k,), (k, n))
+            assert u.dtype == vh.dtype == dtype
+            assert s.dtype == real(dtype)
+            assert np.all(s >= 0)
+            assert np.all(s[:-1] >= s[1:])
+            bound = allowed(max(m, n), dtype)
+            u, vh, size = wide(u), wide(vh), norm(wide(before))
+            assert norm(u * s @ vh - wide(before)) <= bound * size
+            assert norm(u.conj().T @ u - np.eye(k)) <= bound
+            assert norm(vh @ vh.conj().T - np.eye(k)) <= bound
+            none, alone, too = self.ops.gesvd(a.array, vectors=False)
+            assert none is None
+            assert too is None
+            assert is_small(abs(self.to_host(alone) - s), bound * size)
 
     @pytest.mark.parametrize("lower", [True, False])
     @pytest.mark.parametrize("dtype", DTYPES)

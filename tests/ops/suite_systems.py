@@ -1,4 +1,4 @@
-"""Whole systems: gesv, posv, their checked and refined forms; LU in the layout a backend likes."""
+"""Whole systems: gesv, posv, their checked and refined forms."""
 
 import math
 
@@ -12,11 +12,11 @@ from .helpers import (
     allowed,
     cabs1,
     draw,
-    flags,
     is_complex,
     is_small,
+    norm,
+    omegas,
     op,
-    swapped,
     unit_roundoff,
     wide,
 )
@@ -24,18 +24,6 @@ from .helpers import (
 ORDERS = [2, 7, 37, 131]
 DOUBLE = ["float64", "complex128"]
 CONTIGUOUS = ["F", "C"]
-
-
-def norm(x):
-    """The infinity norm."""
-    return float(np.max(np.abs(x).sum(axis=1), initial=0.0))
-
-
-def omegas(a, x, b):
-    """Normwise backward errors of the columns of x."""
-    a, x, b = wide(a), wide(x), wide(b)
-    size = norm(a) * np.abs(x).max(axis=0) + np.abs(b).max(axis=0)
-    return np.abs(b - a @ x).max(axis=0) / np.where(size > 0, size, 1.0)
 
 
 def definite(rng, n, dtype):
@@ -51,60 +39,6 @@ def half_hidden(x, lower):
 
 
 class SystemSuite(Suite):
-    # -- LU in either layout ---------------------------------------------------------------------
-
-    @pytest.mark.parametrize("layout", CONTIGUOUS)
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_getrf_of_the_view_that_is_faster(self, rng, dtype, layout):
-        for n in ORDERS:
-            x = draw(rng, (n, n), dtype)
-            a = self.put(x, layout)
-            view = self.ops.getrf_view(a.array)
-            turned = not np.array_equal(self.to_host(view), x)
-            v = x.T if turned else x
-            assert np.array_equal(self.to_host(view), v)
-            piv, info = self.ops.getrf(view)
-            assert info == 0
-            lu = wide(self.to_host(view).copy())
-            assert np.array_equal(a.host(), (lu.T if turned else lu).astype(dtype)), "not in place"
-            l, u = np.tril(lu, -1) + np.eye(n), np.triu(lu)
-            assert np.all(cabs1(l) <= 2)
-            error = norm(swapped(wide(v), self.to_host(piv)) - l @ u)
-            assert error <= allowed(n, dtype) * norm(np.abs(l) @ np.abs(u))
-            for trans in flags(dtype):
-                for nrhs, placed in [(1, "F"), (3, "F-view"), (17, "F")]:
-                    y = draw(rng, (n, nrhs), dtype)
-                    b = self.put(y, placed)
-                    self.ops.getrs(view, piv, b.array, trans=trans)
-                    got = omegas(op(v, trans), b.host(), y)
-                    assert is_small(got, allowed(n, dtype)), (n, trans, nrhs)
-                    b.assert_rest_untouched()
-
-    @pytest.mark.parametrize("kind", ["1", "I"])
-    @pytest.mark.parametrize("layout", CONTIGUOUS)
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_gecon_of_the_view(self, rng, dtype, layout, kind):
-        order = 1 if kind == "1" else np.inf
-        for n in ORDERS:
-            x = draw(rng, (n, n), dtype) * np.linspace(1e-3, 1, n).astype(dtype)
-            a = self.put(x, layout)
-            view = self.ops.getrf_view(a.array)
-            v = wide(self.to_host(view).copy())
-            self.ops.getrf(view)
-            rcond = self.ops.gecon(view, float(np.linalg.norm(v, order)), kind)
-            true = 1 / np.linalg.cond(v, order)
-            assert 0.99 * true <= rcond <= 10 * true
-
-    @pytest.mark.parametrize("layout", CONTIGUOUS)
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_a_zero_column_of_the_view_is_named(self, rng, dtype, layout):
-        for n, j in [(2, 1), (37, 0), (37, 20), (131, 130)]:
-            a = self.put(draw(rng, (n, n), dtype), layout)
-            view = self.ops.getrf_view(a.array)
-            view[:, j] = 0
-            assert self.ops.getrf(view)[1] == j + 1
-            assert self.ops.gecon(view, 1.0) == 0.0
-
     # -- gesv ------------------------------------------------------------------------------------
 
     def assert_solved(self, x, omega, a, b):

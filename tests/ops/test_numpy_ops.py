@@ -7,12 +7,12 @@ from mplinalg.ops import Counters
 from mplinalg.ops.numpy_ops import NumpyOps
 from mplinalg.precision import FP16, FP16X2
 
-from .conformance import OpsConformance
+from .conformance import DirectOpsConformance
 
 OPS = NumpyOps()
 
 
-class TestNumpyOps(OpsConformance):
+class TestNumpyOps(DirectOpsConformance):
     ops = OPS
 
     @staticmethod

@@ -10,8 +10,6 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mplinalg.factor.lu import lu
 from mplinalg.ops import ops_for
@@ -19,6 +17,9 @@ from mplinalg.precision import FP32
 from mplinalg.refine.classical import Refinement
 from mplinalg.refine.criterion import Criterion, Verdict
 from mplinalg.testing import gallery
+
+given = pytest.importorskip("hypothesis").given
+st = pytest.importorskip("hypothesis.strategies")
 
 OPS = ops_for()
 U = 2.0**-53

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mplinalg.ops import ops_for
 from mplinalg.refine.criterion import Criterion, column_max
+
+given = pytest.importorskip("hypothesis").given
+st = pytest.importorskip("hypothesis.strategies")
 
 OPS = ops_for()
 U = 2.0**-53

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -14,6 +13,8 @@ from mplinalg.refine.ladder import Rung
 from mplinalg.refine.least_squares import LeastSquares, iterate, refine
 from mplinalg.refine.least_squares_ladder import factor, walk
 from mplinalg.refine.lsqr import lsqr
+
+mpmath = pytest.importorskip("mpmath")
 
 OPS = ops_for(np.empty(0))
 GRAM32, GRAM64 = Rung(FP32, "gram"), Rung(FP64, "gram")

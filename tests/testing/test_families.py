@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import mpmath
 import numpy as np
 import pytest
 
 from mplinalg.testing import gallery
+
+mpmath = pytest.importorskip("mpmath")
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mpmath
 import numpy as np
 import pytest
 
@@ -14,6 +13,8 @@ from mplinalg.testing import (
     gallery,
     orthogonality_error,
 )
+
+mpmath = pytest.importorskip("mpmath")
 
 BACKWARD = [backward_error, componentwise_backward_error]
 # Bits that hold every sum of products of float64 numbers exactly.

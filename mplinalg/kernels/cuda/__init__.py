@@ -1,0 +1,1 @@
+"""CUDA C++ kernels: `*.cu`, and the table of them, `catalogue`."""
