@@ -89,6 +89,10 @@ class Module:
         while table[place].name:
             self._entries[table[place].name.decode()] = table[place]
             place += 1
+        # asked now, by one thread: the first call of each writes down what it returns
+        self._signatures = {
+            name: entry.signature().decode().split() for name, entry in self._entries.items()
+        }
 
     @property
     def names(self) -> list[str]:
@@ -97,7 +101,7 @@ class Module:
 
     def signature(self, name: str) -> list[str]:
         """Of each argument how it is passed and its type: ``["in:f4", "out:i4", "by:u8"]``."""
-        return self._entries[name].signature().decode().split()
+        return self._signatures[name]
 
     def __getitem__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: self.launch(name, *args, **kwargs)
