@@ -1,5 +1,6 @@
 """mplinalg: dense linear algebra with low-precision factors and double-precision answers."""
 
+from . import batched, fem
 from .config import show_config
 from .dense.cholesky import Cholesky, cho_factor, cho_solve
 from .dense.lstsq import LstsqResult, lstsq
@@ -21,8 +22,10 @@ __all__ = [
     "RungOutcome",
     "SolveReport",
     "Status",
+    "batched",
     "cho_factor",
     "cho_solve",
+    "fem",
     "lstsq",
     "lu_factor",
     "lu_solve",

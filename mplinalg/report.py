@@ -19,6 +19,9 @@ class Status(enum.Enum):
     DIRECT = "direct"
     ILL_CONDITIONED = "ill conditioned"
     STAGNATED = "stagnated"
+    SINGULAR = "singular"
+    NOT_POSITIVE_DEFINITE = "not positive definite"
+    NOT_FINITE = "not finite"
 
     @property
     def advice(self) -> str:
@@ -46,8 +49,20 @@ _ADVICE = {
         "Refinement stopped before the test was met; x is the best iterate. Try a higher "
         "precision, refine='gmres', or residual='extended'."
     ),
+    Status.SINGULAR: (
+        "A pivot is exactly zero, and there is no unique answer. Look for equations that repeat "
+        "or contradict each other, or solve in the least-squares sense."
+    ),
+    Status.NOT_POSITIVE_DEFINITE: (
+        "A leading minor is not positive, so there is no Cholesky factorization. Check the signs "
+        "and the symmetry, or solve with assume_a='gen'."
+    ),
+    Status.NOT_FINITE: "The input holds NaN or infinity. Look where it came from.",
 }
-_SEVERITY = [Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STAGNATED]
+_SEVERITY = [
+    Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STAGNATED, Status.SINGULAR,
+    Status.NOT_POSITIVE_DEFINITE, Status.NOT_FINITE,
+]  # fmt: skip
 
 
 class RungOutcome(NamedTuple):

@@ -199,7 +199,10 @@ def test_combine_of_what_some_members_lack(missing):
 
 
 def test_combine_of_severities():
-    order = [Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STAGNATED]
+    order = [
+        Status.CONVERGED, Status.DIRECT, Status.ILL_CONDITIONED, Status.STAGNATED, Status.SINGULAR,
+        Status.NOT_POSITIVE_DEFINITE, Status.NOT_FINITE,
+    ]  # fmt: skip
     assert set(order) == set(Status)
     for low, mild in enumerate(order):
         for severe in order[low:]:

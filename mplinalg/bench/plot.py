@@ -18,6 +18,8 @@ from mplinalg.bench.table import ceilings, parameter_names, peer_names, threads_
 
 __all__ = ["check_available", "draw"]
 
+_SIZES = ("n", "p")
+"""Parameters that rows are drawn over."""
 _OURS = "#c2410c"
 _PEERS = ("#1d4ed8", "#0f766e", "#7c3aed", "#64748b", "#a16207", "#be185d")
 _GROUPS = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
@@ -64,9 +66,9 @@ def draw(
     Raises
     ------
     ValueError
-        If there is nothing to draw: no good row that has an order n.
+        If there is nothing to draw: no good row that has an order n or a degree p.
     """
-    drawn = [r for r in records if r["status"] == OK and "n" in r["parameters"]]
+    drawn = [r for r in records if r["status"] == OK and _size(r) is not None]
     if not drawn:
         raise ValueError(f"{suite.name}: nothing to draw")
     from matplotlib import rc_context
@@ -101,12 +103,10 @@ def _draw_timed(figure: Any, records: Sequence[Record]) -> None:
     peers = peer_names(records)
     colours = {"": _OURS} | dict(zip(peers, itertools.cycle(_PEERS), strict=False))
     for group, (marker, line) in zip(groups, _GROUPS, strict=False):
-        rows = sorted(
-            (r for r in records if _group(r) == group), key=lambda r: r["parameters"]["n"]
-        )
+        rows = sorted((r for r in records if _group(r) == group), key=lambda r: _size(r) or 0)
         look = {"marker": marker, "linestyle": line, "markersize": 4}
         for name, colour in colours.items():
-            of_rate = [(r["parameters"]["n"], _rate(r, name)) for r in rows]
+            of_rate = [(_size(r), _rate(r, name)) for r in rows]
             known = [(n, rate) for n, rate in of_rate if rate is not None]
             if known:
                 width = 1.8 if name == "" else 1.1
@@ -114,8 +114,12 @@ def _draw_timed(figure: Any, records: Sequence[Record]) -> None:
             if name:
                 shift = 1 + 0.03 * (peers.index(name) - (len(peers) - 1) / 2)
                 _draw_ratios(compared, rows, name, shift, color=colour, linewidth=1.1, **look)
-    _draw_ceilings(rates, records)
-    rates.set(yscale="log", ylabel="GFLOP/s (classical count)", title="rate")
+    unit = "GFLOP/s (classical count)"
+    if _is_of_unknowns(records):
+        unit = "GDoF/s"
+    else:
+        _draw_ceilings(rates, records)
+    rates.set(yscale="log", ylabel=unit, title="rate")
     _plain_ticks(rates.yaxis, (1, 2, 5), *rates.get_ylim())
     _finish_ratio(compared, records)
     for panel in (rates, compared):
@@ -127,14 +131,14 @@ def _draw_ratios(
     panel: Any, rows: Sequence[Record], peer: str, shift: float = 1.0, **look: Any
 ) -> None:
     """Medians with bars from the first to the third quartile, beside those of other peers."""
-    found = [(r["parameters"]["n"], r["peers"][peer]["ratio"]) for r in rows
+    found = [(_size(r), r["peers"][peer]["ratio"]) for r in rows
              if r["peers"].get(peer, {}).get("ratio")]  # fmt: skip
     if not found:
         return
     median = [ratio["median"] for _, ratio in found]
     below = [ratio["median"] - ratio["q1"] for _, ratio in found]
     above = [ratio["q3"] - ratio["median"] for _, ratio in found]
-    sizes = [n * shift for n, _ in found]
+    sizes = [(n or 0) * shift for n, _ in found]
     panel.errorbar(sizes, median, yerr=(below, above), capsize=2, elinewidth=0.8, **look)
 
 
@@ -163,7 +167,7 @@ def _draw_rows(figure: Any, records: Sequence[Record]) -> None:
 def _colouring(records: Sequence[Record]) -> str:
     """The parameter to tell rows apart by: the first with more than one value, n aside."""
     for name in parameter_names(records):
-        if name != "n" and len({str(r["parameters"].get(name)) for r in records}) > 1:
+        if name not in _SIZES and len({str(r["parameters"].get(name)) for r in records}) > 1:
             return name
     return "n"
 
@@ -208,8 +212,8 @@ def _plain_ticks(axis: Any, mantissas: Sequence[float], low: float, high: float)
 
 
 def _finish_sizes(panel: Any, records: Sequence[Record]) -> None:
-    sizes = sorted({r["parameters"]["n"] for r in records})
-    panel.set(xscale="log", xlabel="order n")
+    sizes = sorted({_size(r) or 0 for r in records})
+    panel.set(xscale="log", xlabel="order n" if "n" in records[0]["parameters"] else "degree p")
     panel.xaxis.set_minor_locator(_no_ticks())
     # a label a factor of 1.6 at least, so that labels do not touch
     ticks = [sizes[0]]
@@ -239,12 +243,24 @@ def _legend(figure: Any, colours: dict[str, str], groups: Sequence[Any]) -> None
 
 
 def _group(record: Record) -> tuple[tuple[str, Any], ...]:
-    return tuple((key, value) for key, value in record["parameters"].items() if key != "n")
+    """What tells a line from another; the members of a batch follow from n."""
+    kept = (key for key in record["parameters"] if key not in (*_SIZES, "batch"))
+    return tuple((key, record["parameters"][key]) for key in kept)
+
+
+def _size(record: Record) -> int | None:
+    """The order n of a row, or the degree p of its elements."""
+    found = (record["parameters"][key] for key in _SIZES if key in record["parameters"])
+    return next(found, None)
+
+
+def _is_of_unknowns(records: Sequence[Record]) -> bool:
+    return any("gdofs_per_second" in r["ours"] for r in records)
 
 
 def _rate(record: Record, name: str) -> float | None:
     of_method = record["ours"] if name == "" else record["peers"].get(name, {})
-    rate: float | None = of_method.get("gflops")
+    rate: float | None = of_method.get("gdofs_per_second", of_method.get("gflops"))
     return rate
 
 

@@ -48,11 +48,12 @@ def timed_row(
             warnings.simplefilter("always")
             problem = suite.build(np.random.default_rng(seed), **parameters)
             ours = _judged(problem.ours, problem)
-            report = problem.report() if ours["status"] == OK else None
+            good = ours["status"] == OK
+            report = problem.report() if good and problem.report is not None else None
         said = [_text(w.message) for w in caught]
         row |= {"dtype": problem.dtype, "flops": problem.flops, "error_bound": problem.bound}
         row |= {"warnings": list(dict.fromkeys(said)), "ours": ours}
-        if report is None:
+        if not good:
             return row | {"status": ours["status"], "message": ours["message"]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,8 +73,8 @@ def surveyed_row(survey: Survey, parameters: dict[str, Any], seed: int) -> Recor
 
 
 def _timed(
-    suite: Suite, problem: Problem, peers: tuple[str, ...], ours: Record, report: SolveReport,
-    rounds: int, ceilings: Ceilings, meter: Meter, clock: Clock | None,
+    suite: Suite, problem: Problem, peers: tuple[str, ...], ours: Record,
+    report: SolveReport | None, rounds: int, ceilings: Ceilings, meter: Meter, clock: Clock | None,
 ) -> Record:  # fmt: skip
     """What is known of a row once our answer has been found good."""
     judged = {name: _judged(problem.peers[name], problem) for name in peers}
@@ -95,7 +96,7 @@ def _timed(
     return {
         "ceilings": {"gemm_gflops": gflops, "copy_gbytes_per_second": copy / 1e9},
         "ours": ours,
-        "report": _summary(report),
+        "report": None if report is None else _summary(report),
         "peers": compared,
     }
 
@@ -119,6 +120,7 @@ def _speed(samples: Samples, problem: Problem, gemm: dict[str, float]) -> dict[s
         "seconds": asdict(seconds) | {"samples": samples.seconds},
         "calls_per_sample": samples.calls,
         "gflops": None if rate is None else rate / 1e9,
+        **_unknowns(problem, seconds.median),
         **{
             f"percent_of_{name}_gemm": None if rate is None else 100 * rate / ceiling
             for name, ceiling in gemm.items()
@@ -127,8 +129,14 @@ def _speed(samples: Samples, problem: Problem, gemm: dict[str, float]) -> dict[s
     }
 
 
+def _unknowns(problem: Problem, seconds: float) -> dict[str, float]:
+    if problem.unknowns is None:
+        return {}
+    return {"gdofs_per_second": problem.unknowns / seconds / 1e9}
+
+
 def _movement(
-    problem: Problem, report: SolveReport, seconds: float, copy: float
+    problem: Problem, report: SolveReport | None, seconds: float, copy: float
 ) -> dict[str, float | None]:
     moved = None if problem.traffic is None else problem.traffic(report)
     percent = None if moved is None else 100 * moved / seconds / copy

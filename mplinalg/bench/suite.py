@@ -27,8 +27,9 @@ class Problem:
         Solves it by mplinalg as a user would, and returns the answer.
     peers : mapping of str to callable
         The same for each peer of the suite.
-    report : callable
-        Solves it by mplinalg once more, and returns what `full_output` gives.
+    report : callable or None
+        Solves it by mplinalg once more, and returns what `full_output` gives; None where nothing
+        reports.
     error : callable
         How wrong an answer is; see `checks`.
     bound : float
@@ -39,16 +40,19 @@ class Problem:
         Classical count; None where there is none.
     traffic : callable or None
         Bytes that ours must move, from its report; see `traffic`.
+    unknowns : int or None
+        Degrees of freedom of a finite-element operator; None of anything else.
     """
 
     ours: Method
     peers: Mapping[str, Method]
-    report: Callable[[], SolveReport]
+    report: Callable[[], SolveReport] | None
     error: Callable[[Any], float]
     bound: float
     dtype: str
     flops: float | None
-    traffic: Callable[[SolveReport], float | None] | None = None
+    traffic: Callable[[Any], float | None] | None = None
+    unknowns: int | None = None
 
 
 def by_size(sizes: Sequence[int]) -> list[Parameters]:

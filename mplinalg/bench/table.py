@@ -77,15 +77,23 @@ def of_rows(
     columns = [
         _Column("time\nms", lambda r: _number(1e3 * r["ours"]["seconds"]["median"])),
         _Column("rate\nGFLOP/s", lambda r: _number(r["ours"]["gflops"])),
+        _Column("rate\nGDoF/s", lambda r: _number(r["ours"].get("gdofs_per_second"))),
         _Column("of fp64\nGEMM, %", lambda r: _whole(r["ours"]["percent_of_double_gemm"])),
         _Column("of fp32\nGEMM, %", lambda r: _whole(r["ours"]["percent_of_single_gemm"])),
         _Column("of fp16\nGEMM, %", lambda r: _whole(r["ours"].get("percent_of_half_gemm"))),
+        _Column("of copy\n%", lambda r: _whole(r["ours"]["modelled_percent_of_copy"])),
         _Column("energy\nJ", lambda r: _number(r["ours"]["joules_per_call"])),
         _Column("error", lambda r: f"{r['ours']['error']:.1e}"),
         _Column("steps", lambda r: steps_text(r["report"])),
-        _Column("rung", lambda r: f"{r['report']['precision']} {r['report']['method'] or ''}"),
+        _Column("rung", lambda r: _rung(r["report"])),
     ]
     good = [r for r in records if r["status"] == OK]
+    if good and all(r["report"] is None for r in good):
+        columns = [c for c in columns if c.head not in ("steps", "rung")]
+    if not any(r["report"] is None or "batch" in r["parameters"] for r in good):
+        columns = [c for c in columns if not c.head.startswith("of copy")]
+    if not any("gdofs_per_second" in r["ours"] for r in good):
+        columns = [c for c in columns if "GDoF" not in c.head]
     if not any(r["ours"]["joules_per_call"] is not None for r in good):
         columns = [c for c in columns if not c.head.startswith("energy")]
     if not any("percent_of_half_gemm" in r["ours"] for r in good):
@@ -127,8 +135,14 @@ def ratio_text(peer: Record | None) -> str:
     return f"{ratio['median']:.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}]"
 
 
-def steps_text(report: Record) -> str:
+def _rung(report: Record | None) -> str:
+    return "-" if report is None else f"{report['precision']} {report['method'] or ''}".rstrip()
+
+
+def steps_text(report: Record | None) -> str:
     """Steps of refinement, with GMRES' inner iterations: ``2``, ``3 (11)``."""
+    if report is None:
+        return "-"
     inner = report["inner_iterations"]
     return f"{report['iterations']} ({inner})" if inner else f"{report['iterations']}"
 

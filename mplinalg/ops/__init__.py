@@ -1,9 +1,18 @@
 """The narrow waist: the verbs in which every algorithm above is written."""
 
-from .dispatch import direct_ops_for, is_on_device, is_on_host, ops_for
+from .batched import NOT_FINITE, BatchedOps, FactoredBatch, Judged, SolvedBatch
+from .dispatch import (
+    batched_ops_for,
+    direct_ops_for,
+    fem_ops_for,
+    is_on_device,
+    is_on_host,
+    ops_for,
+)  # fmt: skip
 from .protocol import Conversion, Counters, DirectOps, Ops
 
 __all__ = [
-    "Conversion", "Counters", "DirectOps", "Ops", "direct_ops_for", "is_on_device", "is_on_host",
-    "ops_for",
+    "NOT_FINITE", "BatchedOps", "Conversion", "Counters", "DirectOps", "FactoredBatch", "Judged",
+    "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_for", "is_on_device",
+    "is_on_host", "ops_for",
 ]  # fmt: skip

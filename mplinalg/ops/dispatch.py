@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .batched import BatchedOps
+from .fem import FemOps
+from .numpy_batched import NumpyBatchedOps
 from .numpy_ops import NumpyOps
 from .protocol import DirectOps, Ops
 
 _NUMPY = NumpyOps()
+_NUMPY_BATCHED: Any = NumpyBatchedOps()
 
 
 def ops_for(*arrays: Any) -> Ops:
@@ -33,6 +37,32 @@ def direct_ops_for(a: Any) -> DirectOps:
     """The backend of an array that `is_on_host`."""
     assert is_on_host(a)
     return _NUMPY
+
+
+def batched_ops_for(*arrays: Any) -> BatchedOps:
+    """The backend of stacks of small problems.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ops_for`.
+    """
+    return _NUMPY_BATCHED if ops_for(*arrays) is _NUMPY else _cupy_batched()
+
+
+def fem_ops_for(*arrays: Any) -> FemOps:
+    """The backend of arrays of finite elements.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ops_for`.
+    NotImplementedError
+        For arrays on a device.
+    """
+    if ops_for(*arrays) is _NUMPY:
+        return _numpy_fem()
+    raise NotImplementedError("finite elements are computed on NumPy arrays in this version")
 
 
 def is_on_host(a: Any) -> bool:
@@ -60,6 +90,20 @@ def _device_ops_for(arrays: tuple[Any, ...]) -> Ops:
     ops = _cupy()
     ops.require_one_device(*arrays)
     return ops
+
+
+@functools.cache
+def _numpy_fem() -> FemOps:
+    from .numpy_fem import NumpyFem
+
+    return NumpyFem()
+
+
+@functools.cache
+def _cupy_batched() -> Any:
+    from .cupy_batched import CupyBatchedOps
+
+    return CupyBatchedOps()
 
 
 @functools.cache

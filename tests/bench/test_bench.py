@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from mplinalg.bench import catalogue, ceilings, progress, row, runner, timing
+from mplinalg.bench import catalogue, ceilings, progress, row, runner, stacks, timing
 from mplinalg.bench.cli import main
 from mplinalg.bench.records import read
 from mplinalg.bench.timing import interleave
@@ -53,6 +53,7 @@ def _quick(monkeypatch, tmp_path):
     monkeypatch.setattr(timing, "METERED_SAMPLE", 1e-6)
     monkeypatch.setattr(ceilings, "ORDER", 16)
     monkeypatch.setattr(ceilings, "COPIED", 1000)
+    monkeypatch.setattr(stacks, "SCALE", 1e-3)
     monkeypatch.chdir(tmp_path)
 
 
@@ -78,13 +79,17 @@ TINY = {
     "never_slower": ["--sizes", "1,6"],
     "qr": ["--sizes", "1,8"],
     "least_squares": ["--sizes", "1,8"],
+    "fem_bp": ["--sizes", "2"],
+    "contraction": ["--sizes", "3"],
+    "batched_solve": ["--sizes", "2,9"],
 }
 
 
 def test_suites_are_found():
     assert set(catalogue.names()) >= {
         "dense_solve", "spd_solve", "least_squares", "complex_solve", "many_rhs", "qr",
-        "never_slower", "accuracy",
+        "never_slower", "accuracy", "batched_gemm", "batched_solve", "ragged", "contraction",
+        "fem_bp",
     }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def _is_of_cupy(name: str) -> bool:
 
 
 def _imports_cupy(name: str) -> bool:
-    return name == "mplinalg.ops.cupy_ops" or (
+    return name.startswith("mplinalg.ops.cupy_") or (
         name.startswith("mplinalg.kernels.cuda.") and name != _KEPT
     )
 

@@ -318,3 +318,66 @@ def _device_constant(value: float, dtype: np.dtype[Any]) -> Array:
                 cupy.cuda.get_current_stream().synchronize()
                 _device_constants[key] = found
     return found
+
+
+# -- products of stacks ---------------------------------------------------------------------------
+
+_NATIVE = {
+    "f": (runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F),
+    "d": (runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
+    "F": (runtime.CUDA_C_32F, cublas.CUBLAS_COMPUTE_32F),
+    "D": (runtime.CUDA_C_64F, cublas.CUBLAS_COMPUTE_64F),
+}
+
+
+def gemm_batched(
+    alpha: complex, a: Array, b: Array, beta: complex, c: Array, transa: str = "N",
+    transb: str = "N", *, tf32: bool = False,
+) -> None:  # fmt: skip
+    """C <- alpha op(A) op(B) + beta C of every member of stacks (N, rows, columns).
+
+    Of one LAPACK dtype; or A and B of low precision, as `gemm_low` takes them. Members of C have
+    unit stride in one dimension; of A and B copies are made where they have not.
+    """
+    if a.dtype.char in _NATIVE and not tf32:
+        kind, compute = _NATIVE[lapack_dtype("gemm_batched", a, b, c).char]
+        result = kind
+    else:
+        kind, result = _low_kinds(a, b, c, tf32)
+        compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
+    if any(x.ndim != 3 for x in (a, b, c)) or not len(a) == len(b) == len(c):
+        raise ValueError(f"gemm_batched: shapes {a.shape}, {b.shape}, {c.shape} are no stacks")
+    if c.size == 0:
+        return
+    turned = not is_f_like(c[0])
+    left, right = (_stack(x, t, turned) for x, t in ((a, transa), (b, transb)))
+    product = _product("gemm_batched", left[0][0], right[0][0], c[0], left[1], right[1])
+    if product is None:
+        _scale(c, beta)
+        return
+    m, n, k, one, two, leading = product
+    steps = [_step(x) for x, _ in ((right, left) if turned else (left, right))]
+    (_kept, alpha_at), (_kept_too, beta_at) = _scalar(alpha, c.dtype), _scalar(beta, c.dtype)
+    _call(
+        cublas.gemmStridedBatchedEx, TRANS[one.trans], TRANS[two.trans], m, n, k, alpha_at,
+        one.pointer, kind, one.leading, steps[0], two.pointer, kind, two.leading, steps[1],
+        beta_at, c.data.ptr, result, leading, _step(c), len(c), compute,
+        cublas.CUBLAS_GEMM_DEFAULT,
+    )  # fmt: skip
+
+
+def _stack(x: Array, trans: str, turned: bool) -> tuple[Array, str]:
+    """op(x) as a stack of which `operand` copies nothing, and the flag."""
+    trans = real_flag(trans, x.dtype)
+    by_rows = is_f_like(x[0]) if turned else is_c_like(x[0])
+    if trans == "C" and by_rows:
+        return cupy.conj(x), "T"
+    usable = is_f_like(x[0]) or is_c_like(x[0])
+    if not usable or x.strides[0] < 0 or x.strides[0] % x.itemsize:
+        x = cupy.ascontiguousarray(x)
+    return x, trans
+
+
+def _step(x: Array) -> int:
+    """Numbers from one member to the next."""
+    return int(x.strides[0] // x.itemsize) if len(x) > 1 else 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import catalogue_batched
+
 __all__ = ["BY_NAME", "FOLDER", "KERNELS", "Kernel"]
 
 FOLDER = Path(__file__).parent
@@ -383,6 +385,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_permutations(),
     *_residuals(),
     *_products(),
+    *(Kernel(**entry) for entry in catalogue_batched.entries()),
 )
 
 BY_NAME: dict[str, Kernel] = {kernel.name: kernel for kernel in KERNELS}

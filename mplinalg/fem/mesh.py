@@ -1,0 +1,275 @@
+"""StructuredMesh: a box of cells, mapped, and the nodes that its elements share."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ops import ops_for
+from .basis import TensorBasis
+from .geometry import Geometry, Mapped
+from .product import as_array
+
+Array = Any
+
+__all__ = ["StructuredMesh"]
+
+
+class StructuredMesh:
+    """A box of cells in one to three dimensions, and its image under a mapping.
+
+    Parameters
+    ----------
+    dim : {1, 2, 3}
+        Dimensions.
+    cells : int or sequence of int
+        Cells along x, y, z; one number for all.
+    lengths : float or sequence of float
+        Edges of the box, which has a corner at the origin; one number for all.
+    mapping : callable, optional
+        ``mapping(x, y, z)``, in `dim` dimensions with `dim` arguments: given the coordinates of
+        many points in the box, arrays of one shape, a sequence of the `dim` coordinates of their
+        images. It is called with all nodes at once. Without, the box is the domain.
+
+    Attributes
+    ----------
+    dim, mapping
+        As given.
+    cells, lengths : tuple
+        One number for each dimension, x first.
+    nelem : int
+        Elements in all. Element ``ex + nx * (ey + ny * ez)`` is the one in cell (ex, ey, ez).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Numbers out of range, sequences of another length than dim.
+
+    Notes
+    -----
+    The nodes of continuous elements of degree p (``nodes="gll"``) lie on faces too, and elements
+    share them: there are n p + 1 along a dimension of n cells, numbered with x fastest. Vectors of
+    nodal values have the shape ``(ndof,)`` or ``(ncomp, ndof)``.
+
+    Elements are isoparametric: the mapping is taken at the nodes of the basis, and interpolated
+    by the basis between them.
+
+    Examples
+    --------
+    >>> from mplinalg.fem import StructuredMesh, TensorBasis
+    >>> mesh = StructuredMesh(2, (3, 2), mapping=lambda x, y: (x + y**2, y))
+    >>> basis = TensorBasis.lagrange(dim=2, p=2, q=3)
+    >>> mesh.nelem, mesh.ndof(basis), mesh.node_shape(basis)
+    (6, 35, (5, 7))
+
+    The right upper corner of the box is the last node:
+
+    >>> mesh.coordinates(basis)[:, -1].tolist()
+    [2.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        cells: int | Sequence[int],
+        lengths: float | Sequence[float] = 1.0,
+        mapping: Callable[..., Sequence[Array]] | None = None,
+    ) -> None:
+        if dim not in (1, 2, 3):
+            raise ValueError(f"dim must be 1, 2 or 3, got {dim!r}")
+        self.dim = int(dim)
+        self.cells = tuple(map(int, _one_each("cells", cells, self.dim, numbers.Integral, 1)))
+        self.lengths = tuple(map(float, _one_each("lengths", lengths, self.dim, numbers.Real, 0)))
+        if mapping is not None and not callable(mapping):
+            raise TypeError(f"mapping must be callable or None, got {type(mapping).__name__}")
+        self.mapping = mapping
+        self.nelem = math.prod(self.cells)
+
+    def __repr__(self) -> str:
+        mapped = "" if self.mapping is None else ", mapped"
+        return f"StructuredMesh({self.dim}, {self.cells}, lengths={self.lengths}{mapped})"
+
+    def node_shape(self, basis: TensorBasis) -> tuple[int, ...]:
+        """The nodes along the dimensions, x last: the shape of nodal values as a grid.
+
+        Raises
+        ------
+        ValueError
+            The basis has another dimension, or no nodes on the faces of its cell.
+        """
+        if basis.dim != self.dim:
+            raise ValueError(f"a mesh of {self.dim=} needs a basis of as many, got {basis.dim=}")
+        if basis.p < 1 or basis.nodes[0] != -1 or basis.nodes[-1] != 1:
+            raise ValueError(
+                "continuous elements need nodes at the ends of the cell: TensorBasis.lagrange(..., "
+                f"nodes='gll'); got {basis.nodes=}"
+            )
+        return tuple(n * basis.p + 1 for n in reversed(self.cells))
+
+    def ndof(self, basis: TensorBasis) -> int:
+        """How many nodes there are."""
+        return math.prod(self.node_shape(basis))
+
+    def coordinates(self, basis: TensorBasis) -> NDArray[np.float64]:
+        """Where the nodes are, after mapping.
+
+        Returns
+        -------
+        ndarray of float64, shape (dim, ndof)
+
+        Raises
+        ------
+        ValueError
+            The mapping returns something else than `dim` arrays of finite numbers.
+        """
+        shape = self.node_shape(basis)
+        lines = [
+            length / n * np.append((np.arange(n)[:, None] + (basis.nodes[:-1] + 1) / 2).ravel(), n)
+            for n, length in zip(self.cells, self.lengths, strict=True)
+        ]
+        box = np.stack(np.meshgrid(*reversed(lines), indexing="ij")[::-1]).reshape(self.dim, -1)
+        if self.mapping is None:
+            return box
+        given = self.mapping(*box.copy())
+        if len(given) != self.dim:
+            raise ValueError(f"mapping must return {self.dim} coordinates, got {len(given)}")
+        images = np.empty_like(box)
+        for k, values in enumerate(given):
+            values = np.asarray(values)
+            if values.shape not in ((), box[k].shape):
+                raise ValueError(
+                    f"mapping must return arrays of the shape of its arguments, {box[k].shape}; "
+                    f"got {values.shape} for coordinate {k}"
+                )
+            images[k] = values
+        bad = np.flatnonzero(~np.isfinite(images).all(axis=0))
+        if bad.size:
+            raise ValueError(
+                f"mapping returns {images[:, bad[0]]} at {box[:, bad[0]]}, node {bad[0]} of "
+                f"{math.prod(shape)}"
+            )
+        return images
+
+    def boundary(self, basis: TensorBasis) -> NDArray[np.intp]:
+        """The numbers of the nodes on the boundary of the box, ascending."""
+        on_it = np.ones(self.node_shape(basis), bool)
+        on_it[(slice(1, -1),) * self.dim] = False
+        return np.flatnonzero(on_it)
+
+    def gather(self, u: Array, basis: TensorBasis) -> Array:
+        """Nodal values element by element.
+
+        Parameters
+        ----------
+        u : array, shape (ndof,) or (ncomp, ndof)
+            Values at the nodes.
+        basis : TensorBasis
+
+        Returns
+        -------
+        array, shape (nelem, ncomp, p + 1, ..., p + 1)
+            In the dtype of u, contiguous.
+
+        Raises
+        ------
+        ValueError
+            u has another shape.
+        """
+        u, shape, n = as_array(u, "u"), self.node_shape(basis), basis.p + 1
+        if u.ndim not in (1, 2) or u.shape[-1] != math.prod(shape):
+            ndof = math.prod(shape)
+            raise ValueError(f"Expected u of shape ({ndof},) or (ncomp, {ndof}), got {u.shape}")
+        windows = self._windows(u.reshape(-1, *shape), n)
+        windows = ops_for(u).xp.moveaxis(windows, 0, self.dim)
+        return windows.reshape(self.nelem, windows.shape[self.dim], *(n,) * self.dim)
+
+    def scatter(self, v: Array, basis: TensorBasis) -> Array:
+        """Sum over elements: the transpose of `gather`.
+
+        Parameters
+        ----------
+        v : array, shape (nelem, ncomp, p + 1, ..., p + 1)
+            Values at the nodes of each element.
+        basis : TensorBasis
+
+        Returns
+        -------
+        array, shape (ncomp, ndof), or (ndof,) of one component
+            ``sum(gather(u) * v) == sum(u * scatter(v))``. Sums are taken in the order of the
+            elements: the same bits every time.
+
+        Raises
+        ------
+        ValueError
+            v has another shape.
+        """
+        v, shape, n = as_array(v, "v"), self.node_shape(basis), basis.p + 1
+        tail = (n,) * self.dim
+        if v.ndim != 2 + self.dim or (v.shape[0], *v.shape[2:]) != (self.nelem, *tail):
+            sizes = ", ".join(map(str, tail))
+            raise ValueError(f"Expected v of shape ({self.nelem}, ncomp, {sizes}), got {v.shape}")
+        xp, ncomp = ops_for(v).xp, v.shape[1]
+        v = xp.moveaxis(v.reshape(*reversed(self.cells), ncomp, *tail), self.dim, 0)
+        for axis in range(self.dim):
+            # cells that are left: dim - axis axes; nodes of this dimension: the first behind them
+            v = xp.moveaxis(v, (1, 1 + self.dim - axis), (-2, -1))
+            whole = xp.empty((*v.shape[:-2], v.shape[-2] * basis.p + 1), v.dtype)
+            inner = v[..., :-1]
+            whole[..., :-1] = inner.reshape(*inner.shape[:-2], -1)
+            whole[..., -1] = 0
+            whole[..., basis.p :: basis.p] += v[..., -1]
+            v = whole
+        v = v.reshape(ncomp, math.prod(shape))
+        return v[0] if ncomp == 1 else v
+
+    def geometry(self, basis: TensorBasis, elements: Any = None) -> Geometry:
+        """Quadrature points, weights and inverse Jacobians on the mapped elements.
+
+        Parameters
+        ----------
+        basis : TensorBasis
+        elements : sequence of int, optional
+            Numbers of elements; by default all.
+
+        Returns
+        -------
+        Geometry
+
+        Raises
+        ------
+        ValueError
+            The Jacobian determinant of an element is not positive at a quadrature point; the
+            message names the element.
+        """
+        if elements is None:
+            elements = np.arange(self.nelem)
+        return self.mapped(basis).at(np.asarray(elements))
+
+    def mapped(self, basis: TensorBasis) -> Mapped:
+        """The elements, of which geometry may be computed a part at a time."""
+        grid = self.coordinates(basis).reshape(self.dim, *self.node_shape(basis))
+        return Mapped(self._windows(grid, basis.p + 1), basis)
+
+    def _windows(self, u: Array, n: int) -> Array:
+        """A view of nodal values (k, ...) on a grid by element, (k, nz, ny, nx, n, n, n)."""
+        axes = tuple(range(1, 1 + self.dim))
+        view = ops_for(u).xp.lib.stride_tricks.sliding_window_view(u, (n,) * self.dim, axis=axes)
+        return view[(slice(None), *(slice(None, None, n - 1),) * self.dim)]
+
+
+def _one_each(name: str, given: Any, dim: int, kind: Any, least: int) -> Sequence[Any]:
+    """A number for each dimension, all greater than 0 and at least `least`."""
+    values = [given] * dim if isinstance(given, numbers.Real) else list(given)
+    if len(values) != dim:
+        raise ValueError(f"{name} must be one number or {dim} of them, got {given!r}")
+    for value in values:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{name} must be of type {kind.__name__}, got {given!r}")
+        if not (least <= value < math.inf and value > 0):
+            raise ValueError(f"{name} must be positive and finite, got {given!r}")
+    return values

@@ -1,0 +1,119 @@
+"""The products that everything in this package is lowered to, and the arrays they take."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..ops import batched_ops_for, is_on_device, ops_for
+from ..ops.exchange import from_dlpack
+from ..precision import Format
+
+Array = Any
+
+
+_MANY = 2**20
+"""Multiplications from which kernels for stacks earn their call, and to be compiled once."""
+LARGE = 64**3
+"""Multiplications from which the array library's matrix product is as good as any."""
+_NARROW = range(4, 9)
+"""Columns and rows of the right matrix of a tall product that kernels for stacks do faster."""
+_ROWS = 8
+"""Of such a product at a time."""
+
+
+class Engine:
+    """Products of stacks on one backend: large stacks by kernels made for them."""
+
+    def __init__(self, ops: Any, xp: Any) -> None:
+        self.ops, self.xp = ops, xp
+
+    def gemm(
+        self, a: Array, b: Array, *, out: Array | None = None, compute: Format | None = None
+    ) -> Array:
+        """``a @ b`` for stacks ``(..., m, k)`` and ``(..., k, n)`` of one dtype, broadcast.
+
+        Written to `out` if that is given. With `compute`, operands are rounded to that format and
+        products are summed in single precision.
+        """
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        is_one = a.ndim == b.ndim == 2
+        if compute is None:
+            is_tall = is_one and k in _NARROW and n in _NARROW
+            if (
+                self.ops is None
+                or (is_one and not is_tall)
+                or (not is_one and m * n * k > LARGE)
+                or max(a.size * n, b.size * m) <= _MANY
+            ):
+                return self.xp.matmul(a, b, out=out)
+            if is_tall:
+                return self._tall(a, b, out)
+        elif self.ops is None:
+            raise NotImplementedError(f"precision={compute.name!r} for {type(a).__name__}")
+        batch: tuple[int, ...] = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        if out is None:
+            out = self.xp.empty((*batch, m, n), a.dtype)
+        a = self.xp.broadcast_to(a, (*batch, m, k))
+        b = self.xp.broadcast_to(b, (*batch, k, n))
+        stacks = (a[None], b[None], out[None]) if is_one else (a, b, out)
+        self.ops.gemm_batched(1.0, *stacks[:2], 0.0, stacks[2], compute=compute)
+        return out
+
+    def _tall(self, a: Array, b: Array, out: Array | None) -> Array:
+        """``a @ b`` where a has many rows and b few numbers: a stack of blocks of rows."""
+        (m, k), n = a.shape, b.shape[1]
+        if out is None:
+            out = self.xp.empty((m, n), a.dtype)
+        whole = m - m % _ROWS
+        blocks = a[:whole].reshape(-1, _ROWS, k), self.xp.broadcast_to(b, (whole // _ROWS, k, n))
+        self.ops.gemm_batched(1.0, *blocks, 0.0, out[:whole].reshape(-1, _ROWS, n))
+        if whole < m:
+            self.xp.matmul(a[whole:], b, out=out[whole:])
+        return out
+
+
+def engine_for(*arrays: Array) -> Engine:
+    """The engine of arrays that are all of one backend.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are not.
+    """
+    ops: Any = ops_for(*arrays)
+    return _engine(ops)
+
+
+@functools.cache
+def _engine(ops: Any) -> Engine:
+    try:
+        batched: Any = batched_ops_for(ops.xp.empty(0))
+    except NotImplementedError:  # the array library's own products serve
+        batched = None
+    return Engine(batched, ops.xp)
+
+
+def as_array(x: Any, name: str) -> Array:
+    """`x` as an aligned array of a backend, without a copy where that is possible.
+
+    Raises
+    ------
+    ValueError
+        Sparse or masked arrays.
+    TypeError
+        Arrays on a device that no backend computes on.
+    """
+    if type(x) is np.ndarray:
+        return x if x.flags.aligned else x.copy()
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(f"masked arrays are not supported ({name})")
+    if type(x).__module__.startswith("scipy.sparse"):
+        raise ValueError(f"sparse arrays are not supported ({name})")
+    if is_on_device(x):
+        return x
+    if not isinstance(x, np.ndarray | np.generic) and hasattr(x, "__dlpack_device__"):
+        return from_dlpack(x)
+    return np.asarray(x)

@@ -1,0 +1,149 @@
+"""Chunks of a batch, on the threads that SciPy's BLAS may use.
+
+Kernels are serial and release the GIL, so plain Python threads run them side by side. How many is
+asked of SciPy's BLAS at every call: OPENBLAS_NUM_THREADS and `threadpoolctl` limit it. Chunks are
+taken in turn by whoever is free, and the calling thread takes them too, so that a pool busy with
+other work delays a call but never blocks it.
+
+What a chunk is computed to must not depend on where chunks begin: then the results do not depend
+on the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+__all__ = ["blas_threads", "chunks", "run_chunks"]
+
+GRAIN = 64
+"""Chunks begin at multiples of this many members: full registers, for every type of number."""
+_WORTHWHILE = 200e-6
+"""Seconds of work that a thread is woken for."""
+_ROUNDS = 4
+"""Chunks a thread, so that one that is held up does not hold up the others."""
+
+
+@functools.cache
+def _blas() -> tuple[Any, ...]:
+    """The BLAS that SciPy computes with; all there are, if it cannot be told from others."""
+    import scipy.linalg  # noqa: F401  (loads it)
+    import threadpoolctl
+
+    libraries = threadpoolctl.ThreadpoolController().lib_controllers
+    found = [library for library in libraries if library.user_api == "blas"]
+    others = [library for library in found if "numpy.libs" not in str(library.filepath)]
+    return tuple(others or found)
+
+
+def blas_threads() -> int:
+    """Threads that SciPy's BLAS may use now, at least 1."""
+    counts = [library.get_num_threads() for library in _blas()]
+    return max(1, *counts) if counts else 1
+
+
+def chunks(count: int, pieces: int) -> list[tuple[int, int]]:
+    """`count` members in about `pieces` ranges (first, last + 1) that begin at multiples of GRAIN.
+
+    >>> chunks(200, 2)
+    [(0, 128), (128, 200)]
+    """
+    grains = -(-count // GRAIN)
+    length = GRAIN * max(1, -(-grains // max(pieces, 1)))
+    return [(first, min(first + length, count)) for first in range(0, count, length)]
+
+
+def run_chunks(
+    function: Callable[[int, int], Any], count: int, cost_per_member_seconds: float
+) -> list[Any]:
+    """``function(first, last)`` for ranges that make up ``range(count)``, on several threads.
+
+    Parameters
+    ----------
+    function : callable
+        Computes the members first, ..., last - 1. It must release the GIL to gain anything, and
+        write only what belongs to its members.
+    count : int
+        Members in all; `function` is not called for 0.
+    cost_per_member_seconds : float
+        An estimate, by which threads are woken only where they save time.
+
+    Returns
+    -------
+    list
+        What `function` returned, in the order of the ranges.
+
+    Raises
+    ------
+    Exception
+        The first one that `function` raised; ranges that had not begun are left out.
+    """
+    if count == 0:
+        return []
+    threads = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // GRAIN))
+    if threads > 1:
+        threads = min(threads, blas_threads())
+    if threads <= 1:
+        return [function(0, count)]
+    ranges = chunks(count, _ROUNDS * threads)
+    results: list[Any] = [None] * len(ranges)
+    turn = itertools.count()
+    stopped = threading.Event()
+
+    def work() -> None:
+        for k in _taken(turn, len(ranges)):
+            if stopped.is_set():
+                return
+            try:
+                results[k] = function(*ranges[k])
+            except BaseException:
+                stopped.set()
+                raise
+
+    helpers = _start(work, threads - 1)
+    try:
+        work()
+    finally:
+        # those that have not begun find nothing left to do; the others are waited for
+        begun = [helper for helper in helpers if not helper.cancel()]
+        errors = [error for helper in begun if (error := helper.exception()) is not None]
+    if errors:
+        raise errors[0]
+    return results
+
+
+def _taken(turn: Iterator[int], count: int) -> Iterator[int]:
+    """Numbers below `count` that no other thread takes (`next` of a count is one step)."""
+    while (k := next(turn)) < count:
+        yield k
+
+
+_lock = threading.Lock()
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def _start(work: Callable[[], None], count: int) -> list[Future[None]]:
+    """`work`, begun `count` times on the threads of a pool that lives as long as the process."""
+    global _pool
+    with _lock:
+        if _pool is None or _pool[0] < count:
+            if _pool is not None:
+                _pool[1].shutdown(wait=False)
+            _pool = count, ThreadPoolExecutor(count, thread_name_prefix="mplinalg")
+        pool = _pool[1]
+        return [pool.submit(work) for _ in range(count)]
+
+
+def _forget() -> None:
+    """In a forked child: the threads of the pool were not copied, and the lock may be held."""
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

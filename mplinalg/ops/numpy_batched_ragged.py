@@ -1,0 +1,271 @@
+"""Lists of matrices of different sizes on the CPU: compiled loops over a table of addresses.
+
+Members are not sorted by size: what a compiled loop spends on the next one, BLAS called by its
+address, is a small part of what Python needs to look at an array.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels.cpu import lapack
+from ..precision import Format, real_dtype, working_format
+from .numpy_batched_common import (
+    BYTE_RATE,
+    SINGLE_THREADED,
+    TERMS,
+    compiled,
+    flop_rate,
+    pointer,
+    powers_of_two,
+    rounded,
+)  # fmt: skip
+from .protocol import Array
+from .ragged import Listed
+
+_WORDS: dict[int, Any] = {
+    1: np.uint8(0),
+    2: np.uint16(0),
+    4: np.uint32(0),
+    8: np.uint64(0),
+    16: np.complex128(0),
+}
+"""Numbers of the sizes that are copied, whatever their bits mean."""
+_CALL = 100e-9
+"""Seconds of a member beyond its arithmetic."""
+_WORTHWHILE = 400e-6
+"""Seconds of work that are worth two threads."""
+_PIECES = 64
+"""Into so many pieces of about the same cost a list is cut."""
+_TRANSPOSED = [0, 2, 1, 4, 3]
+_HEAD = object.__basicsize__
+"""Bytes of an object's head in this build of Python."""
+
+
+class BatchedRagged:
+    """`mplinalg.ops.RaggedOps` on NumPy arrays."""
+
+    def listed(self, arrays: Sequence[Array]) -> Listed | None:
+        count, like = len(arrays), arrays[0]
+        table = np.empty((count, 5), np.int64)
+        if not 1 <= like.ndim <= 2:
+            return None
+        alike = False
+        if type(like) is np.ndarray and _headers_are_known():
+            alike = _read_headers(arrays, table)
+        if not alike:  # perhaps equal dtypes that are not one object
+            for a in arrays:
+                if not isinstance(a, np.ndarray) or not a.flags.aligned:
+                    return None
+                if a.dtype != like.dtype or a.ndim != like.ndim:
+                    return None
+            table[:] = [_described(a) for a in arrays]
+        return Listed(like.dtype, like.ndim, table[:, 1:3], table, arrays)
+
+    def listed_flat(self, data: Array, offsets: Array, shapes: Array) -> Listed:
+        size = data.itemsize
+        table = np.empty((len(offsets), 5), np.int64)
+        table[:, 0] = pointer(data) + offsets * size
+        table[:, 1:3] = shapes
+        table[:, 3] = shapes[:, 1] * size
+        table[:, 4] = size
+        return Listed(data.dtype, 2, table[:, 1:3], table, data)
+
+    def copy_listed(self, source: Listed, target: Listed) -> None:
+        copy = compiled("batched.ragged").copy_listed
+        like = _WORDS[source.dtype.itemsize]
+        count = len(target.handle)
+        size = float(np.prod(target.shapes, axis=1).mean()) * source.dtype.itemsize if count else 0
+
+        def run(first: int, last: int) -> None:
+            copy(first, last, source.handle, target.handle, like)
+
+        compiled("batched.threads").run_chunks(run, count, 2 * size / BYTE_RATE)
+
+    def gather(self, data: Array, offsets: Array, size: int) -> Array:
+        stack = np.empty((len(offsets), size), data.dtype)
+        word = _WORDS[data.itemsize].dtype
+        compiled("batched.ragged").gather(data.view(word), offsets, stack.view(word))
+        return stack
+
+    def scatter(self, stack: Array, data: Array, offsets: Array) -> None:
+        word = _WORDS[data.itemsize].dtype
+        lines = np.ascontiguousarray(stack).view(word)
+        compiled("batched.ragged").scatter(lines, data.view(word), offsets)
+
+    def gemm_listed(
+        self, alpha: complex, a: Listed, b: Listed, beta: complex, c: Listed, *,
+        transa: str = "N", transb: str = "N", compute: Format | None = None,
+    ) -> None:  # fmt: skip
+        if compute is not None and compute != working_format(c.dtype):
+            self._gemm_rounded(alpha, a, b, beta, c, transa, transb, compute)
+            return
+        table_a, conj_a = _operand(a, transa)
+        table_b, conj_b = _operand(b, transb)
+        multiply = compiled("batched.gemm").multiply_listed
+        address, scalar = lapack.address("gemm", c.dtype), c.dtype.type
+        m, n, k = c.handle[:, 1], c.handle[:, 2], table_a[:, 2]
+
+        def run(chosen: Array) -> None:
+            multiply(
+                address, chosen, scalar(alpha), table_a, conj_a, table_b, conj_b, scalar(beta),
+                c.handle,
+            )  # fmt: skip
+
+        _run_balanced(run, m * n * k, 2.0, (m + n) * k + 2 * m * n, c.dtype)
+
+    def trsm_listed(
+        self, a: Listed, x: Listed, *, lower: bool, unit: bool = False, trans: str = "N"
+    ) -> Array:
+        table, conjugate = _operand(a, trans)
+        lower = lower == (trans == "N")
+        solve = compiled("batched.trsm").solve_listed
+        addresses = lapack.address("trsm", x.dtype), lapack.address("trsv", x.dtype)
+        one = x.dtype.type(1)
+        info = np.zeros(len(x.handle), np.int32)
+        n, columns = x.handle[:, 1], x.handle[:, 2]
+
+        def run(chosen: Array) -> None:
+            solve(*addresses, chosen, table, conjugate, lower, unit, x.handle, info, one)
+
+        _run_balanced(run, n * n * columns, 1.0, n * n + 2 * n * columns, x.dtype)
+        return info
+
+    def _gemm_rounded(
+        self, alpha: complex, a: Listed, b: Listed, beta: complex, c: Listed,
+        transa: str, transb: str, fmt: Format,
+    ) -> None:  # fmt: skip
+        """As `gemm_listed`, from rounded copies of A and B."""
+        low = fmt.dtype(c.dtype)
+        parts_a, power_a = self._rounded(a, fmt, low)
+        parts_b, power_b = self._rounded(b, fmt, low)
+        data, starts, result = self._buffer(c.shapes, low)
+        for number, (factor, i, j) in enumerate(TERMS if len(parts_a) > 1 else TERMS[-1:]):
+            self.gemm_listed(
+                factor, parts_a[i], parts_b[j], float(number > 0), result,
+                transa=transa, transb=transb,
+            )  # fmt: skip
+        product = data.astype(c.dtype)
+        reals = product.view(real_dtype(c.dtype))
+        sizes = np.diff(starts, append=data.size) * (reals.size // max(data.size, 1))
+        power = np.broadcast_to(power_a + power_b, sizes.shape)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            np.ldexp(reals, -np.repeat(power, sizes), out=reals)
+            product *= alpha
+            if beta != 0:
+                old, _, old_members = self._buffer(c.shapes, c.dtype)
+                self.copy_listed(c, old_members)
+                product += beta * old
+        self.copy_listed(self.listed_flat(product, starts, c.shapes), c)
+
+    def _buffer(self, shapes: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Listed]:
+        """A new buffer for matrices of these shapes, where in it they begin, and these."""
+        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
+        data = np.empty(ends[-1] if len(ends) else 0, dtype)
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        return data, starts, self.listed_flat(data, starts, shapes)
+
+    def _rounded(self, a: Listed, fmt: Format, low: np.dtype[Any]) -> tuple[list[Listed], Array]:
+        """Members times powers of two, rounded; and the powers, (N,)."""
+        data, starts, members = self._buffer(a.shapes, a.dtype)
+        self.copy_listed(a, members)
+        reals = data.view(real_dtype(a.dtype))
+        pair = data.itemsize // reals.itemsize
+        sizes = np.where(np.isfinite(reals), np.abs(reals), 0.0)
+        lengths = np.diff(starts, append=data.size) * pair
+        top = np.zeros(len(starts), reals.dtype)
+        filled = lengths > 0
+        if filled.any():
+            top[filled] = np.maximum.reduceat(sizes, starts[filled] * pair)
+        power = powers_of_two(top, fmt)
+        parts = rounded(reals, np.repeat(power, lengths), fmt, real_dtype(low))
+        return [self.listed_flat(part.view(low), starts, a.shapes) for part in parts], power
+
+
+def _operand(a: Listed, trans: str) -> tuple[Array, bool]:
+    """The table of op(A) without its conjugation, and whether it is to be conjugated."""
+    table = a.handle if trans == "N" else np.ascontiguousarray(a.handle[:, _TRANSPOSED])
+    return table, trans == "C" and a.dtype.kind == "c"
+
+
+def _run_balanced(
+    run: Callable[[Array], None], products: Array, flops: float, numbers: Array,
+    dtype: np.dtype[Any],
+) -> None:  # fmt: skip
+    """`run` on the members of a list, in pieces of about the same cost, whatever their sizes.
+
+    The largest pieces come first, as what is left at the end should be small. Members that BLAS
+    computes with several threads are left to it, one after the other.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the numbers of members.
+    products : Array, shape (N,)
+        m n k, or what corresponds.
+    flops : float
+        To be multiplied with it, for real numbers.
+    numbers : Array, shape (N,)
+        Read and written.
+    """
+    threads = compiled("batched.threads")
+    flops *= 4.0 if dtype.kind == "c" else 1.0
+    cost = _CALL + np.maximum(
+        products * (flops / flop_rate(dtype)), numbers * (dtype.itemsize / BYTE_RATE)
+    )
+    large = products > SINGLE_THREADED
+    if large.any():
+        run(np.flatnonzero(large))
+    small = np.flatnonzero(~large)
+    ends = np.cumsum(cost[small])
+    total = float(ends[-1]) if small.size else 0.0
+    if total < _WORTHWHILE or threads.blas_threads() == 1:
+        if small.size:
+            run(small)
+        return
+    bounds = np.searchsorted(ends, np.linspace(0.0, total, _PIECES + 1))
+    bounds[0], bounds[-1] = 0, small.size
+    pieces = [small[i:j] for i, j in itertools.pairwise(bounds.tolist()) if i < j]
+    pieces.sort(key=lambda piece: float(cost[piece].sum()), reverse=True)
+
+    def run_pieces(first: int, last: int) -> None:
+        for piece in pieces[first // threads.GRAIN : last // threads.GRAIN]:
+            run(piece)
+
+    # a piece counts as many members as a chunk has at least
+    count = len(pieces) * threads.GRAIN
+    threads.run_chunks(run_pieces, count, total / count)
+
+
+def _described(a: Array) -> tuple[int, ...]:
+    """A row of the table."""
+    if a.ndim == 1:
+        return pointer(a), a.size, 1, a.strides[0], a.itemsize
+    return (pointer(a), *a.shape, *a.strides)
+
+
+def _read_headers(arrays: Sequence[Array], table: Array) -> bool:
+    """Fill a table by the headers of arrays; whether all are as the first."""
+    like, held = arrays[0], tuple(arrays)
+    items = id(held) + tuple.__basicsize__
+    read = compiled("batched.ragged").read_headers
+    descr = id(like.dtype)
+    return read(items, _HEAD, id(np.ndarray), descr, like.ndim, like.itemsize, table) < 0
+
+
+@functools.cache
+def _headers_are_known() -> bool:
+    """Whether arrays lie in memory as `kernels.cpu.batched.ragged` reads them."""
+    lists = [np.ones((3, 5)), np.ones((4, 6)).T[1:, ::-2]], [np.ones(7)[::2], np.ones(0)]
+    for arrays in lists:
+        table = np.zeros((len(arrays), 5), np.int64)
+        if not _read_headers(arrays, table):
+            return False
+        if not np.array_equal(table, [_described(a) for a in arrays]):
+            return False
+    return True

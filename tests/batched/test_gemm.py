@@ -1,0 +1,469 @@
+"""Products of stacks: entry by entry what they should be, whatever the route and the layout."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mplinalg.batched.gemm import gemm
+from mplinalg.kernels.cpu.batched import gemm as kernels
+from mplinalg.kernels.cpu.batched import threads
+from mplinalg.ops import numpy_batched_plan as plan
+from mplinalg.precision import get_format, real_dtype
+
+DTYPES = ["float32", "float64", "complex64", "complex128"]
+OPERATIONS = {
+    "N": lambda x: x,
+    "T": lambda x: x.swapaxes(-1, -2),
+    "C": lambda x: x.swapaxes(-1, -2).conj(),
+}
+
+
+def normal(rng, shape, dtype=float):
+    a = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        a = a + 1j * rng.standard_normal(shape)
+    return np.asarray(a).astype(dtype)
+
+
+@pytest.fixture(params=["straight", "blas"])
+def route(request, monkeypatch):
+    """Code for the size of the members, or BLAS, however small the batch is."""
+    number = 0 if request.param == "straight" else float("inf")
+    monkeypatch.setattr(plan, "STRAIGHT_FROM", number)
+    return request.param
+
+
+def wide(x):
+    return x.astype(np.clongdouble if x.dtype.kind == "c" else np.longdouble)
+
+
+def size(x):
+    return np.abs(x.real) + np.abs(x.imag)
+
+
+def assert_product(found, a, b, alpha=1.0, c=None, beta=0.0):
+    """found is alpha a b + beta c, but for one rounding of each operation."""
+    u = np.finfo(found.dtype).eps / 2
+    exact = alpha * (wide(a) @ wide(b))
+    scale = size(np.asarray(alpha)) * (size(a) @ size(b))
+    if c is not None:
+        exact = exact + beta * wide(c)
+        scale = scale + size(np.asarray(beta)) * size(c)
+    assert found.shape == exact.shape
+    # k products and sums; two more roundings each for complex products, for alpha, and for beta c
+    assert np.all(np.abs(found - exact) <= (a.shape[-1] + 6) * u * scale)
+
+
+SOME = [1, 3, 8, 17]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n"),
+    [("float64", n) for n in [*range(1, 21), 31, 32, 33, 64]]
+    + [(dtype, n) for dtype in DTYPES if dtype != "float64" for n in SOME]
+    + [
+        pytest.param(dtype, n, marks=pytest.mark.slow)
+        for dtype in DTYPES
+        if dtype != "float64"
+        for n in {*range(1, 30), 63, 64, 65} - set(SOME)
+    ],
+)
+def test_every_size(rng, monkeypatch, dtype, n):
+    monkeypatch.setattr(plan, "STRAIGHT_FROM", 0)
+    a, b = normal(rng, (2, 7, n, n), dtype)
+    found = gemm(a, b)
+    assert found.dtype == dtype
+    assert found.flags.c_contiguous
+    assert_product(found, a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_straight_code_is_of_the_sizes_it_is_for(rng, monkeypatch, dtype):
+    seen = []
+    small = kernels.small
+    monkeypatch.setattr(kernels, "small", lambda *args: (seen.append(args[:3]), small(*args))[1])
+    largest = kernels.LARGEST[
+        real_dtype(dtype).itemsize, np.dtype(dtype).itemsize // real_dtype(dtype).itemsize
+    ]
+    for n, members in ((4, 1000), (4, 10), (largest + 1, 100)):
+        a, b = normal(rng, (2, members, n, n), dtype)
+        assert_product(gemm(a, b), a, b)
+    assert seen == [(4, 4, 4)]
+
+
+SHAPES = [(2, 3, 4), (5, 1, 3), (1, 6, 1), (13, 2, 11)]
+
+
+@pytest.mark.parametrize(("m", "k", "n"), SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "dtype", ["complex128", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in DTYPES[:3])]
+)
+def test_operations(rng, route, dtype, m, k, n):
+    for transa, transb in itertools.product(OPERATIONS, repeat=2):
+        a = normal(rng, (5, m, k) if transa == "N" else (5, k, m), dtype)
+        b = normal(rng, (5, k, n) if transb == "N" else (5, n, k), dtype)
+        found = gemm(a, b, transa=transa, transb=transb)
+        assert_product(found, OPERATIONS[transa](a), OPERATIONS[transb](b))
+    a, b = normal(rng, (5, k, m), dtype), normal(rng, (5, n, k), dtype)
+    assert_product(gemm(a, b, transa=True, transb=True), a.swapaxes(1, 2), b.swapaxes(1, 2))
+
+
+SCALARS = [(2.5, 0.0), (1.0, 1.0), (-0.5, 3.0), (0.0, 2.0), (0.0, 0.0)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("n", [3, 30])
+def test_alpha_and_beta(rng, route, dtype, n):
+    a, b, c = normal(rng, (3, 6, n, n), dtype)
+    for alpha, beta in SCALARS:
+        found = gemm(a, b, c, alpha=alpha, beta=beta)
+        assert found.dtype == dtype
+        assert_product(found, a, b, alpha, c, beta)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_complex_alpha_and_beta(rng, route, n):
+    a, b, c = normal(rng, (3, 6, n, n), complex)
+    assert_product(gemm(a, b, c, alpha=2 - 1j, beta=0.5j), a, b, 2 - 1j, c, 0.5j)
+    found = gemm(a.real, b.real, alpha=1j)
+    assert found.dtype == complex
+    assert_product(found, a.real, b.real, 1j)
+    assert gemm(a.real.astype("f4"), b.real.astype("f4"), alpha=1j).dtype == "complex64"
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_what_is_not_read_may_be_nan(rng, route, n):
+    a, b = normal(rng, (2, 6, n, n))
+    bad = np.full_like(a, np.nan)
+    assert_product(gemm(a, b, bad, beta=0.0), a, b)
+    out = bad.copy()
+    assert_product(gemm(a, b, out=out), a, b)
+    c = normal(rng, (6, n, n))
+    assert np.array_equal(gemm(bad, b, c, alpha=0.0, beta=2.0), 2.0 * c)
+    assert np.array_equal(gemm(bad, b, alpha=0.0), np.zeros_like(a))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize(
+    "shapes",
+    [((4, 0, 3), (4, 3, 2)), ((4, 2, 3), (4, 3, 0)), ((4, 2, 0), (4, 0, 3)), ((0, 2, 3), (0, 3, 4)),
+     ((0, 2, 3), (3, 4)), ((0, 0), (0, 0)), ((2, 0, 3, 3), (1, 3, 3))],
+)  # fmt: skip
+def test_nothing_to_do(rng, dtype, shapes):
+    a, b = (normal(rng, shape, dtype) for shape in shapes)
+    want = a @ b
+    found = gemm(a, b)
+    assert found.shape == want.shape
+    assert found.dtype == dtype
+    assert np.array_equal(found, want)
+    c = normal(rng, want.shape, dtype)
+    assert np.array_equal(gemm(a, b, c, beta=3.0), 3.0 * c)
+
+
+BROADCAST = [
+    ((3, 2), (2, 4)), ((5, 3, 2), (2, 4)), ((3, 2), (5, 2, 4)), ((5, 1, 3, 2), (7, 2, 4)),
+    ((5, 7, 3, 2), (7, 2, 4)), ((1, 7, 3, 2), (5, 1, 2, 4)), ((2, 1, 3, 3, 2), (4, 1, 2, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", BROADCAST, ids=str)
+def test_batches_broadcast(rng, route, shapes):
+    a, b = (normal(rng, shape) for shape in shapes)
+    found = gemm(a, b)
+    assert found.shape == (a @ b).shape
+    assert_product(found, a, b)
+    for c in (normal(rng, found.shape), normal(rng, (1, 4)), normal(rng, (6, *found.shape))):
+        assert_product(gemm(a, b, c, beta=2.0), a, b, 1.0, c, 2.0)
+
+
+def layouts(rng, shape, dtype):
+    """Arrays of a shape that lie in memory in many ways."""
+    *batch, m, n = shape
+    plain = normal(rng, shape, dtype)
+    yield plain
+    yield np.asfortranarray(plain)
+    yield np.ascontiguousarray(plain.swapaxes(-1, -2)).swapaxes(-1, -2)
+    yield normal(rng, (*batch, 2 * m, 3 * n), dtype)[..., ::2, 1::3]
+    yield normal(rng, (*batch, m + 2, n + 1), dtype)[..., 1:-1, :n]
+    yield plain[::-1, ::-1, ::-1]
+    yield np.moveaxis(normal(rng, (m, *batch, n), dtype), 0, -2)
+    yield np.broadcast_to(normal(rng, (m, n), dtype), shape)
+    yield np.broadcast_to(normal(rng, (*batch, m, 1), dtype), shape)
+    yield np.broadcast_to(normal(rng, (n,), dtype), shape)
+    record = np.zeros(shape, [("pad", real_dtype(dtype)), ("number", dtype)])
+    record["number"] = plain
+    yield record["number"]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["complex128", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in DTYPES[:3])]
+)
+@pytest.mark.parametrize("sizes", [(3, 2, 4), (9, 31, 22)], ids=str)
+def test_every_layout(rng, route, dtype, sizes):
+    m, k, n = sizes
+    b = normal(rng, (4, k, n), dtype)
+    for a in layouts(rng, (4, m, k), dtype):
+        a.flags.writeable = False
+        assert_product(gemm(a, b), a, b)
+        assert_product(gemm(b, a, transa="C", transb="C"), b.swapaxes(1, 2).conj(),
+                       a.swapaxes(1, 2).conj())  # fmt: skip
+    for out in layouts(rng, (4, n, m), dtype):
+        if 0 in out.strides or not out.flags.aligned:
+            continue
+        a = normal(rng, (4, m, k), dtype)
+        c = out.copy()
+        assert gemm(b, a, out, transa=True, transb=True, beta=2.0, out=out) is out
+        assert_product(out, b.swapaxes(1, 2), a.swapaxes(1, 2), 1.0, c, 2.0)
+
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+AXIS = st.tuples(st.integers(1, 3), st.sampled_from([-3, -1, 1, 2]), st.booleans())
+
+
+@st.composite
+def view(draw, rng, core, batch):
+    """An array of a shape with any sign and size of strides, and axes of stride 0."""
+    shape = (*draw(st.sampled_from([batch, batch[1:]])), *core)
+    index, base, fixed = [], [], []
+    for count in shape:
+        pad, step, repeated = draw(AXIS)
+        room = (1 if repeated else count - 1) * abs(step) + 1 + pad
+        first = 0 if step > 0 else (count - 1) * abs(step)
+        base.append(room if not repeated else 1)
+        fixed.append(repeated)
+        stop = first + count * step
+        index.append(slice(None) if repeated else slice(first, stop if stop >= 0 else None, step))
+    order = draw(st.permutations(range(len(shape))))
+    memory = normal(rng, [base[k] for k in order]).transpose(np.argsort(order))
+    found = memory[tuple(index)]
+    return np.broadcast_to(found, shape)
+
+
+@pytest.mark.parametrize("sizes", [(2, 3, 2), (21, 2, 22)], ids=str)
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+def test_any_strides(rng, route, sizes):
+    m, k, n = sizes
+
+    @hypothesis.given(st.data())
+    def check(data):
+        a, b = data.draw(view(rng, (m, k), (3, 2))), data.draw(view(rng, (k, n), (3, 2)))
+        assert_product(gemm(a, b), a, b)
+
+    check()
+
+
+@pytest.mark.parametrize("n", [2, 30])
+def test_out_may_be_an_operand(rng, route, n):
+    a, b, c = normal(rng, (3, 8, n, n))
+    want, added = gemm(a, b), gemm(a, b, c, alpha=2.0, beta=-1.0)
+    for name in "abc":
+        given = {"a": a.copy(), "b": b.copy(), "c": c.copy()}
+        out = given[name]
+        assert gemm(given["a"], given["b"], out=out) is out
+        assert np.array_equal(out, want)
+        given = {"a": a.copy(), "b": b.copy(), "c": c.copy()}
+        gemm(given["a"], given["b"], given["c"], alpha=2.0, beta=-1.0, out=given[name])
+        assert np.array_equal(given[name], added)
+    same = a.copy()
+    gemm(same, same, same, beta=1.0, out=same)
+    assert_product(same, a, a, 1.0, a, 1.0)
+
+
+@pytest.mark.parametrize("n", [2, 30])
+def test_out_may_overlap_an_operand(rng, route, n):
+    memory = normal(rng, (9, n, n))
+    a, b = memory[:-1].copy(), normal(rng, (8, n, n))
+    want = gemm(a, b)
+    gemm(memory[:-1], b, out=memory[1:])
+    assert np.array_equal(memory[1:], want)
+    memory = normal(rng, (9, n, n))
+    c = memory[1:].copy()
+    gemm(a, b, memory[1:], beta=1.0, out=memory[:-1])
+    assert_product(memory[:-1], a, b, 1.0, c, 1.0)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_a_bad_member_stays_alone(rng, route, dtype, n):
+    a, b = normal(rng, (2, 40, n, n), dtype)
+    good = gemm(a, b)
+    a[3, 0, 1], b[8, 2, 2], a[21, 1, 1], a[22] = np.nan, np.inf, -np.inf, 0.0
+    b[22, 0, 0] = np.inf
+    found = gemm(a, b)
+    with np.errstate(invalid="ignore"):
+        want = a @ b
+    bad = [3, 8, 21, 22]
+    assert np.array_equal(np.isfinite(found), np.isfinite(want))
+    if dtype == "float64":  # of complex products it depends on their order which parts are NaN
+        assert np.array_equal(found[~np.isfinite(found)], want[~np.isfinite(want)], equal_nan=True)
+    assert np.array_equal(np.delete(found, bad, 0), np.delete(good, bad, 0))
+
+
+@pytest.mark.parametrize(("dtype", "n", "members"), [
+    ("float64", 2, 100_003), ("float32", 3, 10_007), ("float64", 1, 1), ("float64", 2, 100_000),
+    ("complex64", 2, 997), ("float64", 25, 307),
+])  # fmt: skip
+def test_many_members(rng, dtype, n, members):
+    a, b = normal(rng, (2, members, n, n), dtype)
+    assert_product(gemm(a, b), a, b)
+
+
+@pytest.mark.parametrize(("n", "members"), [(3, 200_003), (25, 1009)])
+def test_threads_give_the_same_bits(rng, monkeypatch, n, members):
+    a, b = normal(rng, (2, members, n, n))
+    chunks, run = [], threads.run_chunks
+    monkeypatch.setattr(threads, "run_chunks", lambda *args: chunks.append(len(run(*args))))
+    found = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(threads, "blas_threads", lambda count=count: count)
+        found.append(gemm(a, b))
+    assert chunks[0] == 1 < min(chunks[1:])
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+# -- formats -------------------------------------------------------------------------------------
+
+LOW = ["fp16", "bf16", "tf32", "fp16x2", "fp32"]
+
+
+def of_one_size(rng, shape, dtype):
+    """Numbers of nearly one size: none becomes subnormal in any format."""
+    a = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.0, shape)
+    if np.dtype(dtype).kind == "c":
+        a = a + 1j * rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.0, shape)
+    return a.astype(dtype)
+
+
+def emulated(a, b, name):
+    """The product of rounded operands, exact to double precision."""
+
+    def parts(x):
+        if name != "fp16x2":
+            return [get_format(name).round(x)]
+        x = x.astype(get_format("fp32").dtype(x.dtype))
+        high = get_format("fp16").round(x)
+        return [high, get_format("fp16").round((x - high) * np.float32(2.0**11))]
+
+    a_parts, b_parts = ([wide(part) for part in parts(x)] for x in (a, b))
+    product = a_parts[0] @ b_parts[0]
+    if name == "fp16x2":
+        product = product + (a_parts[1] @ b_parts[0] + a_parts[0] @ b_parts[1]) / 2.0**11
+    return product
+
+
+@pytest.mark.parametrize("name", LOW)
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+@pytest.mark.parametrize("n", [4, 31])
+def test_operands_are_rounded(rng, name, dtype, n):
+    a, b, c = (of_one_size(rng, (50, n, n), dtype) for _ in range(3))
+    found = gemm(a, b, precision=name)
+    assert found.dtype == dtype
+    bound = (n + 6) * (2.0**-24 + np.finfo(dtype).eps) * (size(a) @ size(b))
+    assert np.all(np.abs(found - emulated(a, b, name)) <= bound)
+    found = gemm(a, b, c, transa="C", alpha=2.0, beta=0.5, precision=name)
+    want = 2.0 * emulated(a.swapaxes(1, 2).conj(), b, name) + 0.5 * c
+    assert np.all(np.abs(found - want) <= 3 * bound + size(c) * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_members_are_scaled_exactly(rng, name):
+    a, b = (of_one_size(rng, (30, 5, 5), float) for _ in range(2))
+    want = gemm(a, b, precision=name)
+    left, right = rng.integers(-500, 500, (2, 30, 1, 1))
+    found = gemm(np.ldexp(a, left), np.ldexp(b, right), precision=name)
+    assert np.array_equal(found, np.ldexp(want, left + right))
+
+
+@pytest.mark.parametrize("name", [*LOW, "fp64", "working"])
+def test_precision_keeps_what_is_not_finite(rng, name):
+    a, b = normal(rng, (2, 9, 4, 4))
+    a[2, 0], b[5, 1:] = 1e300, 1e200
+    a[2, 1, 1], b[5, 0, 3] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        want = a @ b
+    found = gemm(a, b, precision=name)
+    assert np.array_equal(np.isnan(found), np.isnan(want))
+    assert np.array_equal(np.isinf(found), np.isinf(want))
+
+
+def test_precision_of_wide_formats(rng):
+    a, b = normal(rng, (2, 9, 4, 4))
+    assert np.array_equal(gemm(a, b, precision="fp64"), gemm(a, b))
+    single = a.astype("f4"), b.astype("f4")
+    assert np.array_equal(gemm(*single, precision="fp32"), gemm(*single))
+    with pytest.raises(ValueError, match="wider"):
+        gemm(*single, precision="fp64")
+    with pytest.raises(ValueError, match="precision must be one of"):
+        gemm(a, b, precision="fp8")
+
+
+# -- what comes in -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "dtype"), [
+    ("int32", "float64"), ("bool", "float64"), ("float16", "float32"), (">f8", "float64"),
+    ("longdouble", "float64"), (">c8", "complex64"),
+])  # fmt: skip
+def test_dtypes(rng, given, dtype):
+    a, b = (rng.integers(0, 5, (2, 6, 3, 3))).astype(given)
+    found = gemm(a, b)
+    assert found.dtype == dtype
+    assert found.dtype.isnative
+    assert np.array_equal(found, a.astype(dtype) @ b.astype(dtype))
+
+
+def test_dtypes_are_joined(rng):
+    a, b = normal(rng, (2, 6, 3, 3))
+    assert gemm(a, b.astype("f4")).dtype == "float64"
+    assert gemm(a.astype("f4"), b.astype("c8")).dtype == "complex64"
+    assert gemm(a, b, 1j * a, beta=1.0).dtype == "complex128"
+    assert gemm(a.tolist(), b.tolist()).shape == a.shape
+
+
+def test_not_aligned(rng):
+    a = normal(rng, (6, 3, 3))
+    memory = np.zeros(a.nbytes + 1, np.uint8)
+    shifted = memory[1:].view(float).reshape(a.shape)
+    shifted[...] = a
+    assert not shifted.flags.aligned
+    assert_product(gemm(shifted, a), a, a)
+    with pytest.raises(ValueError, match="aligned"):
+        gemm(a, a, out=shifted)
+
+
+def test_shapes_that_do_not_fit(rng):
+    a = normal(rng, (5, 2, 3))
+    with pytest.raises(ValueError, match=r"a.shape=\(5, 2, 3\), .* b.shape=\(5, 2, 3\)"):
+        gemm(a, a)
+    with pytest.raises(ValueError, match="do not broadcast"):
+        gemm(a, normal(rng, (4, 3, 2)))
+    with pytest.raises(ValueError, match=r"c.shape=\(3, 3\) .* \(5, 2, 2\)"):
+        gemm(a, a, np.ones((3, 3)), beta=1.0, transb=True)
+    with pytest.raises(ValueError, match="ndim"):
+        gemm(a, np.ones(3))
+    with pytest.raises(ValueError, match=r"shape \(5, 2, 2\), got \(5, 2, 3\)"):
+        gemm(a, a, transb=True, out=a)
+
+
+def test_options_that_are_wrong(rng):
+    a = normal(rng, (5, 3, 3))
+    with pytest.raises(ValueError, match="transa must be"):
+        gemm(a, a, transa="H")
+    with pytest.raises(TypeError, match="alpha must be a number"):
+        gemm(a, a, alpha="1")
+    with pytest.raises(ValueError, match="needs a c"):
+        gemm(a, a, beta=1.0)
+    with pytest.raises(TypeError, match="dtype float64, got float32"):
+        gemm(a, a, out=a.astype("f4"))
+    fixed = a.copy()
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        gemm(a, a, out=fixed)
+    with pytest.raises(ValueError, match="in one place"):
+        gemm(a, a, out=np.lib.stride_tricks.as_strided(a, a.shape, (0, 24, 8)))
