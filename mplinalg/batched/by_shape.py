@@ -47,19 +47,20 @@ def in_form_of(x: Any, found: Ragged) -> Any:
 
 def run_by_shape(
     function: Callable[..., tuple[tuple[Array, ...], Judged]], operands: Sequence[Ragged],
-    dtype: np.dtype[Any], results: int,
+    dtype: np.dtype[Any] | None, results: Sequence[Any],
 ) -> tuple[list[Ragged], Judged]:  # fmt: skip
     """``function(*stacks)`` for the members of each combination of shapes.
 
     Parameters
     ----------
     function : callable
-        Takes a stack (G, ...) of each operand; returns `results` of them and what is judged.
+        Takes a stack (G, ...) of each operand; returns several of them and what is judged.
     operands : sequence of Ragged
         Of the same length.
-    dtype : dtype
-        Of the stacks.
-    results : int
+    dtype : dtype or None
+        Of the stacks; None leaves to each its own.
+    results : sequence of dtype
+        Of what `function` returns: for lists without members.
 
     Returns
     -------
@@ -78,17 +79,19 @@ def run_by_shape(
         for operand in operands:
             shape = group.shape[start : start + operand.ndim]
             start += operand.ndim
-            stacks.append(to_dtype(operand.stack(Group(shape, group.members)), dtype))
+            stack = operand.stack(Group(shape, group.members))
+            stacks.append(stack if dtype is None else to_dtype(stack, dtype))
         part, seen = function(*stacks)
         parts.append(part)
         judged.append(seen._replace(members=group.members[seen.members]))
-    return [_joined(groups, parts, k, count, dtype) for k in range(results)], _merged(judged)
+    joined = [_joined(groups, parts, k, count, kind) for k, kind in enumerate(results)]
+    return joined, _merged(judged)
 
 
 def _joined(
-    groups: list[Group], parts: list[tuple[Array, ...]], k: int, count: int, dtype: np.dtype[Any]
+    groups: list[Group], parts: list[tuple[Array, ...]], k: int, count: int, dtype: Any
 ) -> Ragged:
-    """Result k of all groups."""
+    """Result k of all groups; of none, nothing of a dtype."""
     if not groups:
         return Ragged.from_list([], dtype)
     shapes = np.empty((count, parts[0][k].ndim - 1), np.int64)

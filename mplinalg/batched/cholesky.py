@@ -13,6 +13,8 @@ from ..ops import batched_ops_for
 from ..ops.batched import Judged
 from ..report import Status
 from .factors import BatchedFactors, solve_with
+from .listed_factors import ListedFactors, solve_listed
+from .ragged import is_ragged
 
 __all__ = ["Cholesky", "cho_factor", "cho_solve"]
 
@@ -54,6 +56,10 @@ class Cholesky(BatchedFactors):
         return found.factors, None, found.judged
 
     @staticmethod
+    def _parts(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        return (dtype,)
+
+    @staticmethod
     def _substitute(factors: Array, piv: Array | None, b: Array, flag: str) -> Array:
         return batched_ops_for(factors, b).potrs_batched(factors, b, lower=flag == _LOWER)
 
@@ -70,13 +76,34 @@ class Cholesky(BatchedFactors):
         return f"Cholesky(shape={self.shape}, dtype={self.dtype}, lower={self.lower})"
 
 
-def cho_factor(a: ArrayLike, lower: bool = False, *, raise_on_failure: bool = True) -> Cholesky:
+class ListedCholesky(ListedFactors):
+    """As `Cholesky`, of a list or `Ragged` of matrices; unpacks as ``(c, lower)``, c like it."""
+
+    _of = Cholesky
+
+    @property
+    def lower(self) -> bool:
+        """Whether c is lower triangular."""
+        return self._kind == _LOWER
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self._formed(self._factors), self.lower))
+
+    def solve(self, b: Any, *, raise_on_failure: bool = True, full_output: bool = False) -> Any:
+        """As `Cholesky.solve`."""
+        return self._solve(b, self._kind, raise_on_failure, full_output, stacklevel=2)
+
+
+def cho_factor(
+    a: ArrayLike, lower: bool = False, *, raise_on_failure: bool = True
+) -> Cholesky | ListedCholesky:
     """Factor ``a = U^H U`` or ``a = L L^H`` for each member of a batch, for `cho_solve`.
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
-        Hermitian positive definite; kept by reference.
+    a : array_like, shape (..., n, n), or list of arrays, or Ragged
+        Hermitian positive definite; of different orders in a list. Kept by reference, but of a
+        list a copy.
     lower : bool
         Read the lower triangle and compute L, instead of the upper one and U.
     raise_on_failure : bool
@@ -86,7 +113,7 @@ def cho_factor(a: ArrayLike, lower: bool = False, *, raise_on_failure: bool = Tr
     -------
     Cholesky
         Unpacks as ``(c, lower)``; each member as from `scipy.linalg.cho_factor`, but for zeros in
-        the other triangle.
+        the other triangle. Of a list c is a list, of a Ragged a Ragged.
 
     Raises
     ------
@@ -111,7 +138,8 @@ def cho_factor(a: ArrayLike, lower: bool = False, *, raise_on_failure: bool = Tr
     >>> c.tolist(), lower
     ([[[2.0, 1.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 1.0]]], False)
     """
-    made = Cholesky._made(a, _LOWER if lower else _UPPER)
+    kind = _LOWER if lower else _UPPER
+    made = ListedCholesky(a, kind) if is_ragged(a) else Cholesky._made(a, kind)
     failure = made._findings().failure()
     if failure is not None and raise_on_failure:
         raise LinAlgError(failure)
@@ -119,7 +147,7 @@ def cho_factor(a: ArrayLike, lower: bool = False, *, raise_on_failure: bool = Tr
 
 
 def cho_solve(
-    c_and_lower: Cholesky | tuple[ArrayLike, bool],
+    c_and_lower: Cholesky | ListedCholesky | tuple[Any, bool],
     b: ArrayLike,
     *,
     raise_on_failure: bool = True,
@@ -130,9 +158,11 @@ def cho_solve(
     Parameters
     ----------
     c_and_lower : Cholesky, or (c, lower)
-        A plain tuple may come from elsewhere; the other triangle of c is not read.
-    b : array_like, shape (n,) or (..., n, nrhs)
-        Batch dimensions broadcast with those of the factors.
+        A plain tuple may come from elsewhere, with an array, a list or a Ragged; the other
+        triangle of c is not read.
+    b : array_like, shape (n,) or (..., n, nrhs), or list of arrays, or Ragged
+        Batch dimensions broadcast with those of the factors. To a list belongs a list, of vectors
+        or matrices.
     raise_on_failure : bool
         If False, members that have no answer are NaN, and nothing is raised for them.
     full_output : bool
@@ -140,8 +170,9 @@ def cho_solve(
 
     Returns
     -------
-    x : ndarray, shape (..., n) or (..., n, nrhs)
-        In the common dtype; of a right-hand side in a wider one than `a` as accurate as that.
+    x : ndarray, shape (..., n) or (..., n, nrhs), or list of arrays, or Ragged
+        In the form of `b`, and the common dtype; of a right-hand side in a wider one than `a` as
+        accurate as that.
     report : BatchReport
         If `full_output`.
 
@@ -173,10 +204,12 @@ def cho_solve(
     >>> batched.cho_solve(f, np.ones(2)).round(12).tolist()
     [[0.0, 0.5], [0.111111111111, 1.0]]
     """
-    if isinstance(c_and_lower, Cholesky):
+    if isinstance(c_and_lower, Cholesky | ListedCholesky):
         return c_and_lower._solve(b, c_and_lower._kind, raise_on_failure, full_output, stacklevel=2)
     c, lower = c_and_lower
     if not isinstance(lower, bool | np.bool_ | int):
         raise TypeError(f"lower must be a bool, got {type(lower).__name__}")
     kind = _LOWER if lower else _UPPER
+    if is_ragged(c):
+        return solve_listed(Cholesky, c, None, b, kind, raise_on_failure, full_output, stacklevel=2)
     return solve_with(Cholesky, c, None, b, kind, raise_on_failure, full_output, stacklevel=2)

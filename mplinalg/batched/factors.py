@@ -1,11 +1,14 @@
-"""What the factors of a batch know, and how they solve: the same for LU and Cholesky."""
+"""What the factors of a batch know, and how they solve: the same for LU and Cholesky.
+
+Stacks are here, lists of different orders in `listed_factors`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +22,7 @@ from .failures import Findings
 from .refined import backward_errors
 from .report import BatchReport
 
-__all__ = ["BatchedFactors", "solve_with"]
+__all__ = ["BatchedFactors", "Solved", "eps_of", "seen_in", "solve_stacks", "solve_with"]
 
 Array = NDArray[Any]
 Substitute = Callable[[Array, Array | None, Array, str], Array]
@@ -44,11 +47,23 @@ class BatchedFactors:
         validate.square(array)
         return cls(array, kind)
 
+    @classmethod
+    def _known(cls, a: Array, kind: str, judged: Judged) -> Self:
+        """Matrices of which the factors are elsewhere, to solve again, and to judge answers."""
+        made = cls.__new__(cls)
+        made._a, made._kind, made._judged, made._wide = a, kind, judged, None
+        return made
+
     # -- what subclasses say ----------------------------------------------------------------------
 
     @staticmethod
     def _compute(a: Array, kind: str) -> tuple[Array, Array | None, Judged]:
         """Factors of a stack, as the verbs of `BatchedOps` give them."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _parts(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Dtypes of the factors, and of the pivots if there are any."""
         raise NotImplementedError
 
     @staticmethod
@@ -82,7 +97,7 @@ class BatchedFactors:
 
     def _findings(self) -> Findings:
         batch, n = self.shape[:-2], self.shape[-1]
-        return Findings(self._judged, batch, _eps(self.dtype), n, self._breakdown)
+        return Findings(self._judged, batch, eps_of(self.dtype), n, self._breakdown)
 
     # -- solving ----------------------------------------------------------------------------------
 
@@ -134,11 +149,25 @@ def solve_with(
     n = array.shape[-1]
     if piv is not None and piv.shape != array.shape[:-1]:
         raise ValueError(f"pivots do not fit the factors: {piv.shape=} and {array.shape=}")
+    judged = seen_in(array.reshape(math.prod(array.shape[:-2]), n, n), piv)
+    return _solve(
+        kind, array, piv, right, flag, judged, raise_on_failure, None, full_output, stacklevel + 1
+    )
+
+
+def seen_in(factors: Array, piv: Array | None) -> Judged:
+    """What LAPACK would find in a stack of factors: a zero on a diagonal, or NaN.
+
+    Raises
+    ------
+    ValueError
+        If pivots are no rows.
+    """
+    n = factors.shape[-1]
     if piv is not None and piv.size and not 0 <= piv.min() <= piv.max() < n:
         raise ValueError(f"pivots must lie between 0 and {n - 1}")
-    # what LAPACK would find: a zero on the diagonal, or NaN
-    xp = ops_for(array).xp
-    diagonal = xp.diagonal(array, axis1=-2, axis2=-1).reshape(math.prod(array.shape[:-2]), n)
+    xp = ops_for(factors).xp
+    diagonal = xp.diagonal(factors, axis1=1, axis2=2)
     suspects = xp.flatnonzero((~xp.isfinite(diagonal) | (diagonal == 0)).any(axis=1))
     members = validate.on_host(suspects)
     info = np.zeros(members.size, np.int32)
@@ -146,10 +175,7 @@ def solve_with(
         diagonal = validate.on_host(diagonal[suspects])
         first = (diagonal == 0).argmax(axis=1) + 1
         info[:] = np.where(np.isfinite(diagonal).all(axis=1), first, NOT_FINITE)
-    judged = Judged(members, info, np.zeros(members.size))
-    return _solve(
-        kind, array, piv, right, flag, judged, raise_on_failure, None, full_output, stacklevel + 1
-    )
+    return Judged(members, info, np.zeros(members.size))
 
 
 def _solve(
@@ -158,11 +184,43 @@ def _solve(
     stacklevel: int,
 ) -> Any:  # fmt: skip
     """x, and a report if one is wanted; `judged` are members of the factors, of their `owner`."""
-    began = time.perf_counter()
     n = factors.shape[-1]
-    dtype = np.promote_types(factors.dtype, validate.common_dtype(b))
     columns, is_vector = validate.right_hand_sides(factors, b, n)
     batch = validate.batch_shape(factors, columns)
+    done = solve_stacks(kind, factors, piv, columns, batch, flag, judged, owner, full_output)
+    dtype = done.x.dtype
+    findings = Findings(done.judged, batch, eps_of(dtype), n, kind._breakdown)
+    findings.conclude(raise_on_failure, stacklevel + 1)
+    answer = done.x.reshape((*batch, *columns.shape[-2:]))
+    if is_vector:
+        answer = answer[..., 0]
+    if not full_output:
+        return answer
+    status, info = findings.spread()
+    errors = None if done.errors is None else done.errors.reshape(batch)
+    steps, name = np.zeros(batch, np.int64), working_format(dtype).name
+    return answer, BatchReport(status, info, errors, name, steps, done.seconds)
+
+
+class Solved(NamedTuple):
+    """A stack of systems, solved with factors."""
+
+    x: Array
+    """(N, n, nrhs), NaN for members that have no answer."""
+    judged: Judged
+    errors: Array | None
+    """(N,), on the host: backward errors, if they were asked for and the matrices are known."""
+    seconds: dict[str, float]
+
+
+def solve_stacks(
+    kind: type[BatchedFactors], factors: Array, piv: Array | None, columns: Array,
+    batch: tuple[int, ...], flag: str, judged: Judged, owner: BatchedFactors | None,
+    with_errors: bool,
+) -> Solved:  # fmt: skip
+    """Solve for stacks that broadcast to `batch`; as `_solve`, but nothing is raised."""
+    began = time.perf_counter()
+    dtype = np.promote_types(factors.dtype, validate.common_dtype(columns))
     stack_b = validate.stack(columns, batch)
     stack_f = validate.stack(factors, batch)
     if piv is not None:
@@ -173,33 +231,22 @@ def _solve(
     places = np.broadcast_to(numbers, batch).reshape(-1)
     if owner is not None:
         owner._solve_again(x, stack_b, places, flag)
-    solved = time.perf_counter()
-    findings = Findings(
-        _spread_out(judged, places, stack_b, x), batch, _eps(dtype), n, kind._breakdown
-    )
-    failed = findings.judged.members[findings.judged.info != 0]
+    found = _spread_out(judged, places, stack_b, x)
+    failed = found.members[found.info != 0]
     if failed.size:
         x[validate.on_device_of(x, failed)] = np.nan
-    findings.conclude(raise_on_failure, stacklevel + 1)
-    answer = x.reshape((*batch, *columns.shape[-2:]))
-    if is_vector:
-        answer = answer[..., 0]
-    if not full_output:
-        return answer
+    solved = time.perf_counter()
     errors = None
-    if owner is not None:
+    if owner is not None and with_errors:
         operator, definite = owner._operator(flag)
         stack_a = validate.stack(operator, batch)
-        found = backward_errors(stack_a.astype(dtype), x, stack_b.astype(dtype), definite=definite)
-        errors = validate.on_host(found)
+        errors = validate.on_host(
+            backward_errors(stack_a.astype(dtype), x, stack_b.astype(dtype), definite=definite)
+        )
         errors[failed] = np.nan
-        errors = errors.reshape(batch)
     done = time.perf_counter()
-    status, info = findings.spread()
     seconds = {"solve": solved - began, "check": done - solved, "total": done - began}
-    steps = np.zeros(batch, np.int64)
-    report = BatchReport(status, info, errors, working_format(dtype).name, steps, seconds)
-    return answer, report
+    return Solved(x, found, errors, seconds)
 
 
 def _by_parts(
@@ -210,7 +257,10 @@ def _by_parts(
         xp, nrhs = ops_for(b).xp, b.shape[-1]
         parts = xp.concatenate([b.real, b.imag], axis=2).astype(factors.dtype)
         x = substitute(factors, piv, parts, flag)
-        return x[:, :, :nrhs] + 1j * x[:, :, nrhs:]
+        # 1j times infinity has a real part of NaN
+        both = xp.empty(b.shape, np.result_type(x.dtype, np.complex64))
+        both.real, both.imag = x[:, :, :nrhs], x[:, :, nrhs:]
+        return both
     return substitute(factors, piv, validate.to_dtype(b, factors.dtype), flag)
 
 
@@ -234,5 +284,6 @@ def _spread_out(judged: Judged, places: Array, b: Array, x: Array) -> Judged:
     return Judged(members, info[members], rcond[members])
 
 
-def _eps(dtype: np.dtype[Any]) -> float:
+def eps_of(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next number."""
     return 2 * working_format(dtype).unit_roundoff

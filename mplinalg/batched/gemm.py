@@ -75,7 +75,8 @@ def gemm(
     its first use and kept on disk; others by BLAS, called by its address in a compiled loop. So the
     last bits of a member may depend on how many others there are. The error of each entry is at
     most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route. Batches are spread over the
-    threads of SciPy's BLAS; results do not depend on how many these are.
+    threads of SciPy's BLAS; results do not depend on how many these are, but for the last bits of
+    members with m n k > 64^3, which BLAS multiplies on several.
 
     Flops: ``2 m n k`` a member. Without `out` one array is allocated, for the result; if `out`
     overlaps `a` or `b`, another one.

@@ -72,6 +72,8 @@ def compute_format(precision: str | Format, dtype: np.dtype[Any]) -> Format | No
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise unless `out` can take a result."""
+    if isinstance(out, np.ma.MaskedArray):
+        raise ValueError("masked arrays are not supported (out)")
     if not hasattr(out, "shape") or out.shape != shape:
         raise ValueError(f"out must be an array of shape {shape}, got {np.shape(out)}")
     if out.dtype != dtype or not out.dtype.isnative:

@@ -68,7 +68,8 @@ def inv(a: ArrayLike, *, raise_on_failure: bool = True, full_output: bool = Fals
     and that answer counts.
 
     Batches are divided among the threads that SciPy's BLAS may use; neither their number nor what
-    other members hold has an influence on the inverse of a member.
+    other members hold has an influence on the inverse of a member, but for last bits where BLAS
+    takes several threads for one large matrix.
 
     References
     ----------
@@ -99,7 +100,7 @@ def inv(a: ArrayLike, *, raise_on_failure: bool = True, full_output: bool = Fals
             errors = _errors(stack, x, judged) if full_output else np.empty(len(stack))
             return (x, errors[:, None]), judged
 
-        (inverses, column), judged = run_by_shape(run, [members], dtype, 2)
+        (inverses, column), judged = run_by_shape(run, [members], dtype, [dtype, float])
         x = in_form_of(a, inverses)
         errors = column.data[column.offsets]
         singular = judged.members[judged.info > 0]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import LinAlgError
 from ..ops import Judged, batched_ops_for
-from ..precision import working_format
+from ..precision import real_dtype, working_format
 from ..report import Status
 from . import validate
 from .by_shape import as_ragged, dtype_of, in_form_of, run_by_shape
@@ -92,7 +92,8 @@ def lstsq(
 
     2 m n^2 - 1/3 n^3 flops a member (m >= n) in addition to 4 m n for each right-hand side. Batches
     are divided among the threads that SciPy's BLAS may use; neither their number nor what other
-    members hold has an influence on the answer of a member.
+    members hold has an influence on the answer of a member, but for last bits where BLAS takes
+    several threads for one large matrix.
 
     References
     ----------
@@ -129,7 +130,8 @@ def lstsq(
             (y, squares, ranks), judged = _solved(p, q[..., None] if is_vector else q, cond)
             return (y[..., 0] if is_vector else y, squares, ranks[:, None]), judged
 
-        (found, squares, ranks), judged = run_by_shape(run, [first, second], dtype, 3)
+        kinds = dtype, real_dtype(dtype), int
+        (found, squares, ranks), judged = run_by_shape(run, [first, second], dtype, kinds)
         x, residues = in_form_of(a, found), in_form_of(a, squares)
         if is_vector:
             residues = squares.data[squares.offsets]

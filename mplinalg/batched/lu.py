@@ -14,6 +14,8 @@ from ..ops import batched_ops_for
 from ..ops.batched import Judged
 from ..report import Status
 from .factors import BatchedFactors, solve_with
+from .listed_factors import ListedFactors, solve_listed
+from .ragged import is_ragged
 
 __all__ = ["LU", "lu_factor", "lu_solve"]
 
@@ -50,6 +52,10 @@ class LU(BatchedFactors):
         return found.factors, found.piv, found.judged
 
     @staticmethod
+    def _parts(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        return dtype, np.int32
+
+    @staticmethod
     def _substitute(factors: Array, piv: Array | None, b: Array, flag: str) -> Array:
         assert piv is not None
         return batched_ops_for(factors, b).getrs_batched(factors, piv, b, trans=flag)
@@ -76,26 +82,43 @@ class LU(BatchedFactors):
         return f"LU(shape={self.shape}, dtype={self.dtype})"
 
 
+class ListedLU(ListedFactors):
+    """As `LU`, of a list or `Ragged` of matrices; unpacks as ``(lu, piv)``, each in that form."""
+
+    _of = LU
+
+    def __iter__(self) -> Iterator[Any]:
+        assert self._piv is not None
+        return iter((self._formed(self._factors), self._formed(self._piv)))
+
+    def solve(
+        self, b: Any, trans: int = 0, *, raise_on_failure: bool = True, full_output: bool = False
+    ) -> Any:
+        """As `LU.solve`."""
+        return self._solve(b, _flag(trans), raise_on_failure, full_output, stacklevel=2)
+
+
 def _flag(trans: int) -> str:
     if trans not in _TRANS:
         raise ValueError(f"trans must be 0, 1 or 2; got {trans!r}")
     return _TRANS[trans]
 
 
-def lu_factor(a: ArrayLike, *, raise_on_failure: bool = True) -> LU:
+def lu_factor(a: ArrayLike, *, raise_on_failure: bool = True) -> LU | ListedLU:
     """Factor ``P a = L U`` for each member of a batch, for `lu_solve`.
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
-        Kept by reference.
+    a : array_like, shape (..., n, n), or list of arrays, or Ragged
+        Kept by reference, but of a list a copy; of different orders in a list.
     raise_on_failure : bool
         If False, members that hold NaN or infinity get factors of NaN, and nothing is raised.
 
     Returns
     -------
     LU
-        Unpacks as ``(lu, piv)``; each member as from `scipy.linalg.lu_factor`.
+        Unpacks as ``(lu, piv)``; each member as from `scipy.linalg.lu_factor`. Of a list what it
+        unpacks as are lists, of a Ragged Raggeds.
 
     Raises
     ------
@@ -127,7 +150,7 @@ def lu_factor(a: ArrayLike, *, raise_on_failure: bool = True) -> LU:
     array([[1, 1],
            [0, 1]], dtype=int32)
     """
-    made = LU._made(a, "")
+    made = ListedLU(a, "") if is_ragged(a) else LU._made(a, "")
     findings = made._findings()
     lost = findings.failure(Status.NOT_FINITE)
     if lost is not None and raise_on_failure:
@@ -139,7 +162,7 @@ def lu_factor(a: ArrayLike, *, raise_on_failure: bool = True) -> LU:
 
 
 def lu_solve(
-    lu_and_piv: LU | tuple[ArrayLike, ArrayLike],
+    lu_and_piv: LU | ListedLU | tuple[Any, Any],
     b: ArrayLike,
     trans: int = 0,
     *,
@@ -152,9 +175,11 @@ def lu_solve(
     ----------
     lu_and_piv : LU, or (lu, piv)
         A plain tuple of arrays ``(..., n, n)`` and ``(..., n)`` may come from elsewhere; it does
-        not know its matrices, so only what is exactly singular is noticed.
-    b : array_like, shape (n,) or (..., n, nrhs)
-        Batch dimensions broadcast with those of the factors.
+        not know its matrices, so only what is exactly singular is noticed. So may a tuple of
+        lists, or of Raggeds.
+    b : array_like, shape (n,) or (..., n, nrhs), or list of arrays, or Ragged
+        Batch dimensions broadcast with those of the factors. To a list belongs a list, of vectors
+        or matrices.
     trans : {0, 1, 2}
         Solve with a, its transpose, or its conjugate transpose.
     raise_on_failure : bool
@@ -164,8 +189,9 @@ def lu_solve(
 
     Returns
     -------
-    x : ndarray, shape (..., n) or (..., n, nrhs)
-        In the common dtype; of a right-hand side in a wider one than `a` as accurate as that.
+    x : ndarray, shape (..., n) or (..., n, nrhs), or list of arrays, or Ragged
+        In the form of `b`, and the common dtype; of a right-hand side in a wider one than `a` as
+        accurate as that.
     report : BatchReport
         If `full_output`.
 
@@ -199,9 +225,11 @@ def lu_solve(
            [ 5., 12.]])
     """
     flag = _flag(trans)
-    if isinstance(lu_and_piv, LU):
+    if isinstance(lu_and_piv, LU | ListedLU):
         return lu_and_piv._solve(b, flag, raise_on_failure, full_output, stacklevel=2)
     lu, piv = lu_and_piv
+    if is_ragged(lu):
+        return solve_listed(LU, lu, piv, b, flag, raise_on_failure, full_output, stacklevel=2)
     rows: Any = piv if hasattr(piv, "dtype") else np.asarray(piv)
     if rows.dtype.kind not in "iu":
         raise TypeError(f"pivots must be integers, got dtype {rows.dtype}")

@@ -74,7 +74,8 @@ def qr(
     As many members as a register holds numbers are factored at a time: in registers up to 16
     numbers, in the cache up to about 220-by-220 in double precision, beyond by LAPACK one by one.
     Batches are divided among the threads that SciPy's BLAS may use; neither their number nor what
-    other members hold has an influence on the factors of a member.
+    other members hold has an influence on the factors of a member, but for last bits where BLAS
+    takes several threads for one large matrix.
 
     References
     ----------
@@ -99,11 +100,11 @@ def qr(
         raise ValueError(f"mode must be one of {tuple(_MODES)}; got {mode!r}")
     began = time.perf_counter()
     chosen = _MODES[mode]
-    results = 1 if chosen == "r" else 2
     found: list[Any]
     if is_ragged(a):
         members = as_ragged(a, "a", 2)
         dtype, batch = dtype_of(members), (len(members),)
+        results = [dtype] * (1 if chosen == "r" else 2)
         factors, judged = run_by_shape(
             lambda stack: _factored(stack, chosen), [members], dtype, results
         )

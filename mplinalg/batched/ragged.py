@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..ops.dispatch import batched_ops_for, is_on_device
+from ..ops.dispatch import batched_ops_for
 from .validate import as_array
 
 Array = NDArray[Any]
@@ -321,7 +321,7 @@ def is_ragged(x: Any) -> bool:
         return True
     if not isinstance(x, list | tuple):
         return False
-    return not x or isinstance(x[0], np.ndarray) or is_on_device(x[0])
+    return not x or isinstance(x[0], np.ndarray) or hasattr(x[0], "__dlpack_device__")
 
 
 def uniform(

@@ -107,7 +107,8 @@ def gemm_listed(
     """As `gemm`, with at least one list; c is None if it does not count."""
     given = [a, b] if c is None else [a, b, c]
     if out is not None and not is_ragged(out):
-        raise ValueError(f"out must be a list or Ragged, as the operands are, got {type(out)}")
+        kind = type(out).__name__
+        raise ValueError(f"out must be a list or Ragged, as the operands are, got {kind}")
     if not any(is_ragged(x) for x in given):
         raise ValueError("out is a list, and no operand is")
     operands, count = _operands([(x, name, (2,)) for x, name in zip(given, "abc", strict=False)])
@@ -159,8 +160,11 @@ def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
     if len(out) != len(shapes):
         raise ValueError(f"out has {len(out)} members, the result {len(shapes)}")
     if isinstance(out, Ragged):
-        if not np.array_equal(out.shapes, shapes):
-            raise ValueError("out has members of other shapes than the result")
+        if out.ndim != 2:
+            raise ValueError(f"out must hold matrices, got out[0].shape={out[0].shape}")
+        for k in np.flatnonzero((out.shapes != shapes).any(axis=1))[:1]:
+            shape = tuple(shapes[k].tolist())
+            raise ValueError(f"out[{k}].shape={out[k].shape}, and that of the result is {shape}")
         if out.dtype != dtype:
             raise TypeError(f"out must be of dtype {dtype}, got {out.dtype}")
         if not getattr(out.data.flags, "writeable", True):

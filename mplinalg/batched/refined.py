@@ -190,8 +190,11 @@ def _iterate(
 
 
 def _whole(xp: Any, a: Array) -> Array:
-    """Hermitian matrices of which the upper triangle is given."""
-    return xp.triu(a) + xp.triu(a, 1).conj().swapaxes(1, 2)
+    """Hermitian matrices of which the upper triangle is given; a diagonal counts as real."""
+    above, k = xp.triu(a, 1), xp.arange(a.shape[-1])
+    whole = above + above.conj().swapaxes(1, 2)
+    whole[:, k, k] = a[:, k, k].real
+    return whole
 
 
 def _ldexp(xp: Any, a: Array, power: Array) -> Array:

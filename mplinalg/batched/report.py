@@ -73,7 +73,7 @@ class BatchReport:
             if (count := int(np.count_nonzero(self._names() == status.name)))
         ]
         failed = self.failed
-        places = [place(index) for index in failed[:_SHOWN]]
+        places = [place(index) if self.status.ndim else "it" for index in failed[:_SHOWN]]
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         steps = self.iterations
         worst = "-"

@@ -15,8 +15,9 @@ from ..ops.batched import Judged
 from ..precision import Format, working_format
 from ..report import Status
 from . import validate
+from .by_shape import as_ragged, dtype_of, in_form_of, run_by_shape
 from .failures import Findings, names_of
-from .ragged import Group, Ragged, group_by_shape, is_ragged
+from .ragged import Ragged, is_ragged
 from .refined import backward_errors, solve_refined
 from .report import FAILURES, BatchReport
 
@@ -87,8 +88,10 @@ def solve(
     -----
     LU with partial pivoting or Cholesky, 2/3 n^3 or 1/3 n^3 flops a member. As many members as a
     register holds numbers are solved at a time: in registers up to order 8, in the cache up to
-    about 128, beyond by LAPACK one by one. Batches are divided among the threads that SciPy's
-    BLAS may use; the answer of a member does not depend on their number, nor on other members.
+    about 180 in double precision, beyond by LAPACK one by one. Batches are divided among the
+    threads that SciPy's BLAS may use; the answer of a member does not depend on their number, nor
+    on other members. Only where LAPACK solves one by one, and BLAS takes several threads for a
+    matrix (from order 100 on), do last bits depend on how many.
 
     Along with each system one or two more right-hand sides, random, are solved; they bound the
     norm of the inverse from below [1]_. Members whose condition may be 1 / eps or more, or whose
@@ -258,85 +261,43 @@ def _solve_ragged(
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} members and b has {len(b)}")
     began = time.perf_counter()
-    members_a, members_b = (_ragged(x) for x in (a, b))
-    dtype = validate.common_dtype(members_a.data, members_b.data)
+    members_a, members_b = as_ragged(a, "a"), as_ragged(b, "b")
+    dtype = dtype_of(members_a, members_b)
     fmt = validate.precision_option(precision, dtype)
     options = options._replace(precision=fmt)
-    shapes = _checked_shapes(members_a, members_b)
-    x = Ragged.empty(members_b.shapes, dtype, xp=batched_ops_for(members_a.data).xp)
-    answers, places = [], []
-    for group in group_by_shape(shapes):
-        n, nrhs = group.shape
-        count = len(group.members)
-        part_a = members_a.stack(Group((n, n), group.members))
-        tall = Group((n,) if members_b.ndim == 1 else (n, nrhs), group.members)
-        part_b = members_b.stack(tall).reshape(count, n, nrhs)
-        answer = _answer(
-            validate.to_dtype(part_a, dtype), validate.to_dtype(part_b, dtype), options
-        )
-        x.put(tall, answer.x.reshape(count, *tall.shape))
-        answers.append(answer)
-        places.append(group.members)
-    whole = _merged(answers, places, len(a), options)
-    report = _conclude(whole, (len(a),), dtype, None, options, began, stacklevel + 1)
-    return (x if isinstance(a, Ragged) else x.to_list()), report
+    _require_fits(members_a, members_b)
+    is_vector = members_b.ndim == 1
+    checking = []
+    is_refined = fmt is not None and fmt != working_format(dtype)
+    # what there is to say of each member beside its x
+    further: tuple[Any, ...] = ()
+    if is_refined or options.full_output:
+        further = bool, int, float
+
+    def run(p: Array, q: Array) -> tuple[tuple[Array, ...], Judged]:
+        answer = _answer(p, q[..., None] if is_vector else q, options)
+        checking.append(answer.seconds)
+        known = zip((answer.low, answer.iterations, answer.errors), further, strict=False)
+        columns = [np.zeros(len(p), kind) if v is None else v for v, kind in known]
+        x = answer.x[..., 0] if is_vector else answer.x
+        return (x, *(column[:, None] for column in columns)), answer.judged
+
+    (x, *columns), judged = run_by_shape(run, [members_a, members_b], dtype, [dtype, *further])
+    found = [column.data[column.offsets] for column in columns]
+    low, iterations, errors = found or (None, None, None)
+    whole = _Answer(None, judged, low if is_refined else None, iterations, errors, sum(checking))
+    report = _conclude(whole, (len(members_a),), dtype, None, options, began, stacklevel + 1)
+    return in_form_of(a, x), report
 
 
-def _ragged(x: Any) -> Ragged:
-    return x if isinstance(x, Ragged) else Ragged.from_list(x)
-
-
-def _checked_shapes(a: Ragged, b: Ragged) -> Array:
-    """(n, nrhs) of each member.
-
-    Raises
-    ------
-    ValueError
-        If a member of `a` is not square, or b does not fit it.
-    """
-    shapes = a.shapes
+def _require_fits(a: Ragged, b: Ragged) -> None:
+    """Raise ValueError unless members of `a` are square, and b fits them."""
+    if not len(a):
+        return
     if a.ndim != 2:
-        raise ValueError("a must be matrices, got vectors")
-    rows = b.shapes[:, 0]
-    nrhs = b.shapes[:, 1] if b.ndim == 2 else np.ones(len(b), np.int64)
-    wrong = np.flatnonzero((shapes[:, 0] != shapes[:, 1]) | (rows != shapes[:, 0]))
-    if wrong.size:
-        k = int(wrong[0])
+        raise ValueError(f"a must hold matrices, got a[0].shape={a[0].shape}")
+    wrong = (a.shapes[:, 0] != a.shapes[:, 1]) | (b.shapes[:, 0] != a.shapes[:, 0])
+    for k in np.flatnonzero(wrong)[:1]:
         raise ValueError(
-            f"incompatible shapes: a[{k}].shape={tuple(shapes[k].tolist())} and "
-            f"b[{k}].shape={tuple(b.shapes[k].tolist())}"
+            f"incompatible shapes: a[{k}].shape={a[k].shape} and b[{k}].shape={b[k].shape}"
         )
-    return np.stack([rows, nrhs], axis=1)
-
-
-def _merged(answers: list[_Answer], places: list[Array], count: int, options: Options) -> _Answer:
-    """What is known of the members of all groups, numbered as in the list."""
-    found = [
-        (place[answer.judged.members], answer.judged.info, answer.judged.rcond)
-        for answer, place in zip(answers, places, strict=True)
-    ]
-    columns = zip(*found, strict=True) if found else ((), (), ())
-    kinds = (np.int64, np.int32, np.float64)
-    members, info, rcond = (
-        np.concatenate([np.empty(0, kind), *column]).astype(kind)
-        for kind, column in zip(kinds, columns, strict=True)
-    )
-    order = np.argsort(members)
-
-    def spread(name: str, kind: Any) -> Array | None:
-        parts = [getattr(answer, name) for answer in answers]
-        if not parts or parts[0] is None:
-            return None
-        whole = np.empty(count, kind)
-        for place, part in zip(places, parts, strict=True):
-            whole[place] = part
-        return whole
-
-    errors = spread("errors", float)
-    if errors is None and options.full_output:
-        errors = np.empty(0)
-    judged = Judged(members[order], info[order], rcond[order])
-    seconds = sum(answer.seconds for answer in answers)
-    return _Answer(
-        None, judged, spread("low", bool), spread("iterations", np.int64), errors, seconds
-    )

@@ -127,8 +127,10 @@ def irs_least_squares(a: Array, b: Array) -> Array:
     return cupyx.cusolver.gels(a, b)
 
 
-def torch_with(function: Callable[..., Any], *arrays: Array) -> Any:
+def torch_with(function: Callable[..., Any], *arrays: Array, order: int | None = None) -> Any:
     """Call ``function(torch, ...)`` with the same memory as PyTorch's arrays; back as CuPy's.
+
+    `order`: of the matrices, where that is not the longest dimension of an array.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def torch_with(function: Callable[..., Any], *arrays: Array) -> Any:
     import cupy
     import torch
 
-    if max(max(a.shape) for a in arrays) > MOST_OF_TORCH:
+    if (order or max(max(a.shape) for a in arrays)) > MOST_OF_TORCH:
         raise ValueError(f"left out above order {MOST_OF_TORCH}")
     found = function(torch, *(torch.from_dlpack(a) for a in arrays))
     if isinstance(found, tuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import nodes as rules
+from . import rules
 from .product import Engine, as_array, engine_for
 
 Array = Any
@@ -145,7 +145,8 @@ class TensorBasis:
         Returns
         -------
         ndarray, shape (nelem, ncomp, q, ..., q)
-            In the dtype of u; float64 for integers.
+            In the dtype of u; float32 for half precision, float64 for integers and extended
+            precision.
 
         Raises
         ------
@@ -170,7 +171,7 @@ class TensorBasis:
         Returns
         -------
         ndarray, shape (nelem, ncomp, dim, q, ..., q)
-            The derivative by x first. In the dtype of u; float64 for integers.
+            The derivative by x first. Its dtype is that of `interp`.
 
         Raises
         ------
@@ -321,5 +322,5 @@ def _require_count(name: str, value: Any, least: int, most: int | None, why: str
 
 
 def _require_choice(name: str, value: Any) -> None:
-    if value not in _RULES:
+    if not isinstance(value, str) or value not in _RULES:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, _RULES))}; got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 import warnings
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class IterationReport(SolveReport):
     `iterations` counts the updates of u and its residual in working precision, `inner_iterations`
     those of conjugate gradients. `backward_error` is the relative residual ``||b - A u|| / ||b||``
     in the 2-norm over the nodes that are not fixed.
+
+    `status` is CONVERGED or STAGNATED. Why an iteration ended says the outcome of each of the
+    `rungs`: "converged"; "not converged" in `maxiter` iterations; "stagnated" (its format cannot do
+    more); "not finite" (numbers beyond its range); "not positive definite" (A is not as it is
+    rounded to the format); "out of range" (u is beyond the range of its dtype).
     """
 
     def __str__(self) -> str:
@@ -74,11 +80,12 @@ def solve(
     precision : {"auto", "fp64", "fp32", "fp16x2"}
         Format that the iteration computes in. "auto" takes fp32 from 100,000 unknowns on, and
         goes on in fp64 if that does not deliver. fp16x2, pairs of half-precision numbers for
-        tensor cores, is emulated: 1-D operators and vectors are rounded to it.
+        tensor cores, is emulated: 1-D operators and the vectors that A is applied to are rounded to
+        it, and the rest is in single precision.
     preconditioner : {"jacobi", None}
         The diagonal of A, or nothing.
     maxiter : int, optional
-        Iterations in all; by default 10 times the unknowns, 20,000 at most.
+        Iterations in all, at least 1; by default 10 times the unknowns, 20,000 at most.
     full_output : bool
         Append a report.
 
@@ -92,24 +99,26 @@ def solve(
     Raises
     ------
     ValueError
-        b or x0 has a wrong shape or is not finite; options that are not known.
+        b or x0 has a wrong shape or is not finite; options that are not known or out of range.
     TypeError
         b or x0 is complex.
     LinAlgError
-        A is not positive definite.
+        A is not positive definite. One that is semidefinite may as well end in the warning.
 
     Warns
     -----
     LinAlgWarning
         The residual does not meet `tol`; u is the best approximation found. With kappa the
-        condition number of A, it cannot fall below about ``kappa * u`` for every b.
+        condition number of A, it cannot fall below about ``kappa * u`` for every b. Also where u is
+        out of the range of its dtype.
 
     Notes
     -----
     In an iteration A is applied once, and 12 vectors are read or written beside. Memory is taken
-    for about 6 vectors in working precision and 5 in the lower one, and in the latter for the
-    factors of A once more. Sums are taken in an order that does not depend on the number of
-    threads.
+    for 8 vectors in working precision and 5 in that of the iteration, and, if that is lower, for
+    the factors of A once more; these are counted in the report. The diagonal takes, before, that of
+    a few vectors element by element. Sums are taken in an order that does not depend on the number
+    of threads.
 
     When the residual of the recurrence has fallen to a hundredth, x is added to u, and b - A u
     takes its place [1]_. What counts is the true residual.
@@ -143,12 +152,15 @@ def solve(
         raise ValueError(f"tol must be between 0 and 1, got {tol!r}")
     if preconditioner not in ("jacobi", None):
         raise ValueError(f"preconditioner must be 'jacobi' or None, got {preconditioner!r}")
-    limit = min(10 * operator.shape[0], _MOST) if maxiter is None else int(maxiter)
+    limit = min(10 * operator.shape[0], _MOST) if maxiter is None else maxiter
+    if not isinstance(limit, numbers.Integral) or limit < 1:
+        raise ValueError(f"maxiter must be a positive integer, got {maxiter!r}")
     started = time.perf_counter()
     iteration = Iteration(operator, b, x0, tol, limit, preconditioner == "jacobi")
     for rung in rungs:
-        if iteration.run(rung):
+        if iteration.run(rung) or iteration.iterations >= limit:
             break
+    u = iteration.answer()
     report = IterationReport(
         status=Status.CONVERGED if iteration.is_met else Status.STAGNATED,
         rungs=tuple(iteration.outcomes),
@@ -168,7 +180,6 @@ def solve(
             LinAlgWarning,
             stacklevel=2,
         )
-    u = iteration.answer()
     return (u, report) if full_output else u
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from ..precision import Format, get_format, working_format
 from . import subscripts as notation
+from .path import as_order
 from .plan import Plan, plan
 from .product import as_array, engine_for
 
@@ -51,7 +53,8 @@ def contract(
         precision.
     optimize : str, bool or list of tuple of int
         How the order of the products is found, where there are more than two operands: a name
-        that `opt_einsum.contract_path` knows, or the order itself; False is from left to right.
+        that `opt_einsum.contract_path` knows, or the order itself, as `numpy.einsum_path` gives
+        it; False is from left to right.
     out : ndarray, optional
         Where the result is written. It may overlap the operands.
 
@@ -114,7 +117,7 @@ def contract(
         _check_out(out, result.shape, dtype)
         out[...] = result
         return out
-    working = np.dtype(np.float32) if dtype.char == "e" else dtype
+    working = _working(dtype)
     arrays = [a if a.dtype == working else a.astype(working) for a in arrays]
     planned = _planned(given, arrays, optimize, compute is not None)
     if out is None:
@@ -137,7 +140,8 @@ def contract_path(subscripts: Any, *operands: Any, optimize: Any = "auto") -> Pl
     subscripts : str
         As for `contract`.
     *operands : array_like
-        As for `contract`; only shapes, strides and dtypes are looked at.
+        As for `contract`; only shapes, strides and dtypes are looked at. Of dtypes that `contract`
+        leaves to `numpy.einsum`, the plan is that of float64.
     optimize : str, bool or list of tuple of int
         As for `contract`.
 
@@ -163,8 +167,10 @@ def contract_path(subscripts: Any, *operands: Any, optimize: Any = "auto") -> Pl
      1  kI,kJL->IJL             gemm            3      8      5        1  transposed  as it is
     240 flops, 0 numbers copied
     """
-    given, arrays, _ = _operands(subscripts, operands)
-    engine_for(*arrays)
+    given, arrays, dtype = _operands(subscripts, operands)
+    xp = engine_for(*arrays).xp
+    working = _working(dtype) if dtype in _COMPUTED else np.dtype(np.float64)
+    arrays = [a if a.dtype == working else xp.empty_like(a, working) for a in arrays]
     return _planned(given, arrays, optimize, low=False)
 
 
@@ -184,11 +190,14 @@ def _operands(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, list[Arr
     return subscripts, arrays, np.result_type(*(a.dtype for a in arrays)).newbyteorder("=")
 
 
+def _working(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What is computed in; half precision is rounded in the end."""
+    return np.dtype(np.float32) if dtype.char == "e" else dtype
+
+
 def _planned(subscripts: str, arrays: list[Array], optimize: Any, low: bool) -> Plan:
-    if isinstance(optimize, list | tuple):
-        optimize = tuple(map(tuple, optimize))
     layouts = tuple([(a.shape, a.strides) for a in arrays])
-    return plan(subscripts, layouts, arrays[0].dtype.char, optimize, low)
+    return plan(subscripts, layouts, arrays[0].dtype.char, as_order(optimize), low)
 
 
 def _compute(precision: str | Format, dtype: np.dtype[Any]) -> Format | None:
@@ -207,7 +216,12 @@ def _compute(precision: str | Format, dtype: np.dtype[Any]) -> Format | None:
 
 def _by_einsum(xp: Any, subscripts: str, arrays: list[Array]) -> Any:
     """Of dtypes that no matrix product is fast for: exact for integers."""
-    notation.parse(subscripts, tuple(a.shape for a in arrays))
+    terms = notation.parse(subscripts, tuple(a.shape for a in arrays))
+    if not subscripts.isascii():  # letters that einsum does not know
+        number = {index: k for k, index in enumerate(terms.sizes)}
+        lists = [[number[index] for index in term] for term in (*terms.inputs, terms.output)]
+        pairs = itertools.chain(*zip(arrays, lists[:-1], strict=True))
+        return xp.einsum(*pairs, lists[-1], optimize=len(arrays) > 2)
     return xp.einsum(subscripts, *arrays, optimize=len(arrays) > 2)
 
 

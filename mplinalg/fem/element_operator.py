@@ -14,18 +14,18 @@ from numpy.typing import DTypeLike, NDArray
 from ..ops import fem_ops_for
 from ..ops.fem import Discretization
 from ..precision import Format
-from . import nodes as rules
+from . import rules
 from .basis import TensorBasis
 from .geometry import Coefficient, Geometry
 from .mesh import StructuredMesh
-from .product import as_array
+from .product import real_array
 
 Array = Any
 Coefficients = float | NDArray[np.float64] | Callable[..., Any]
 
 __all__ = ["Coefficients", "ElementOperator"]
 
-_CHUNK = 2**20
+_CHUNK = 2**16
 """Quadrature points, times elements, of which a diagonal is summed at once."""
 
 
@@ -45,7 +45,7 @@ class ElementOperator:
         dirichlet: Any = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        if components < 1 or components != int(components):
+        if not isinstance(components, int | np.integer) or components < 1:
             raise ValueError(f"components must be a positive integer, got {components!r}")
         self.mesh, self.basis, self.components = mesh, basis, int(components)
         self.ndof = mesh.ndof(basis)
@@ -54,6 +54,9 @@ class ElementOperator:
                 f"{basis.q} quadrature points in a dimension are too few for degree {basis.p}: the "
                 "matrix would be singular; q must be at least p + 1"
             )
+        for name, places in (("nodes", basis.nodes), ("points", basis.points)):
+            if not np.array_equal(places, -places[::-1]):  # `lines.halves` counts on it
+                raise ValueError(f"the {name} of the basis must be symmetric to 0, got {places}")
         self.fixed = _fixed_nodes(mesh, basis, dirichlet)
         known = Coefficient(coefficient, mesh.nelem, basis, tensors=self._tensors)
         mapped = mesh.mapped(basis)
@@ -71,10 +74,25 @@ class ElementOperator:
         self._prepare(problem, dtype)
 
     def _prepare(self, problem: Discretization, dtype: DTypeLike) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.dtype.char not in "fd":
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
-        self._prepared = fem_ops_for(self.basis.B).prepare(problem, self.dtype)
+        tops: list[float] = []
+
+        def watched(elements: NDArray[np.int64]) -> NDArray[np.float64]:
+            with np.errstate(over="ignore", invalid="ignore"):  # is found below
+                factors = problem.factors(elements)
+            tops.append(abs(factors).max(initial=0.0))
+            return factors
+
+        whole = replace(problem, factors=watched)
+        self._prepared = fem_ops_for(self.basis.B).prepare(whole, self.dtype)
+        top, limits = np.max(tops), np.finfo(self.dtype)
+        if top != 0 and not limits.tiny <= top <= limits.max:
+            raise ValueError(
+                f"the largest of the operator's factors, {top:.3g}, is out of the range of "
+                f"{self.dtype}: scale the coefficient or the mesh"
+            )
         # from here on, factors are taken from where they are kept
         self._problem = replace(problem, factors=self._prepared.factors)
 
@@ -115,7 +133,7 @@ class ElementOperator:
         Raises
         ------
         ValueError
-            u or out has a wrong shape or layout.
+            u or out has a wrong shape or layout, or they overlap.
         TypeError
             u is complex, or out has another dtype.
         """
@@ -196,7 +214,15 @@ class ElementOperator:
         return LinearOperator(self.shape, product, rmatvec=product, dtype=self.dtype)
 
     def astype(self, dtype: DTypeLike) -> Any:
-        """The same operator in another dtype, its factors rounded."""
+        """The same operator in another dtype, its factors rounded.
+
+        Raises
+        ------
+        TypeError
+            Neither float32 nor float64.
+        ValueError
+            The largest of its factors is out of the range of that dtype.
+        """
         other = copy.copy(self)
         other._prepare(self._problem, dtype)
         return other
@@ -204,8 +230,7 @@ class ElementOperator:
     def _lowered(self, fmt: Format, scale: float) -> Any:
         """`scale` times the operator in single precision, its 1-D operators rounded to a format.
 
-        With arguments rounded to the format too, its products are those of matrices in the format,
-        summed in single precision, and all else in single precision.
+        What is between the steps of sum factorization stays in single precision.
         """
         problem, factors = self._problem, self._prepared.factors
 
@@ -244,7 +269,7 @@ class ElementOperator:
         if self.fixed is None:
             return b.copy()
         shape = (self.components, self.ndof)
-        given = np.asarray(values, self.dtype)
+        given = real_array(values, "values")
         given = self._values(given, "values").reshape(shape) if given.ndim else given
         lifted = np.zeros(shape, self.dtype)
         lifted[:, self.fixed] = np.broadcast_to(given, shape)[:, self.fixed]
@@ -256,28 +281,27 @@ class ElementOperator:
     # -- parts -----------------------------------------------------------------------------------
 
     def _converted(self, u: Array, name: str) -> Array:
-        u = as_array(u, name)
-        fem_ops_for(u)
-        if u.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, got {u.dtype}")
-        return np.ascontiguousarray(u, self.dtype)
+        return np.ascontiguousarray(real_array(u, name), self.dtype)
 
     def _values(self, u: Array, name: str) -> Array:
         """Nodal values of a shape that `apply` takes, contiguous, in the operator's dtype."""
         u = self._converted(u, name)
+        self._require_shape(u, name)
+        return u
+
+    def _require_shape(self, u: Array, name: str) -> None:
         if u.shape not in ((self.components, self.ndof), (self.components * self.ndof,)):
             raise ValueError(
                 f"Expected {name} of shape {(self.components, self.ndof)} or "
                 f"{(self.components * self.ndof,)}, got {u.shape}"
             )
-        return u
 
     def _result(self, u: Array, out: Array | None) -> Array:
         if out is None:
             return np.empty_like(u)
         if type(out) is not np.ndarray or out.dtype != self.dtype:
-            kind = getattr(out, "dtype", type(out).__name__)
-            raise TypeError(f"out must be an array of {self.dtype}, got {kind}")
+            kind = f"{type(out).__name__} {getattr(out, 'dtype', '')}".rstrip()
+            raise TypeError(f"out must be an ndarray of {self.dtype}, got {kind}")
         if out.shape != u.shape or not out.flags.carray:
             raise ValueError(
                 f"out must be contiguous, writeable and of shape {u.shape}; got {out.shape}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .basis import TensorBasis
+from .product import real_array
 
 Array = Any
 Floats = NDArray[np.float64]
@@ -77,21 +79,42 @@ class Mapped:
         # J[e, a, b] = dx_a / dξ_b
         jacobian = self.basis.grad(nodes)
         determinant, adjugate = _adjugate(jacobian)
-        bad = ~(determinant > 0)
+        noise = self._noise(nodes, jacobian)
+        bad = ~(determinant > noise.reshape(-1, *(1,) * self.basis.dim))
         if bad.any():
             self._complain(elements, determinant, bad)
         weights = self._weights * determinant
         inverse = adjugate / determinant[:, None, None]
         return Geometry(self.basis.interp(nodes), weights, inverse)
 
+    def _noise(self, nodes: Floats, jacobian: Floats) -> Floats:
+        """What rounding alone may make of the determinant of each element, were it zero."""
+        basis, dim = self.basis, self.basis.dim
+        slope, value = (abs(matrix).sum(axis=1).max() for matrix in (basis.D, basis.B))
+        axes = tuple(range(2, nodes.ndim))
+        # |dJ[a, b]| <= n eps Λ max |x_a|: sums of n = dim (p + 1) terms, and x itself is rounded
+        eps = np.finfo(np.float64).eps
+        error = (dim * (basis.p + 1) + 1) * eps * slope * value ** (dim - 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # then no determinant is larger
+            entries = abs(jacobian).max(axis=tuple(range(3, jacobian.ndim)))
+            moved = entries + error * abs(nodes).max(axis=axes)[:, :, None]
+            noise = _permanent(moved) - (1 - 2 * dim * eps) * _permanent(entries)
+        return np.maximum(noise, np.finfo(np.float64).tiny)
+
     def _complain(self, elements: NDArray[np.integer], determinant: Floats, bad: Array) -> None:
         worst = int(np.argmax(bad.reshape(len(elements), -1).any(axis=1)))
         number = int(elements[worst])
         cell = tuple(int(k) for k in np.unravel_index(number, self._cells))[::-1]
         value = determinant[worst][bad[worst]].flat[0]
+        if value <= 0:
+            does, wanted = "folds", "must be positive"
+        elif value < math.inf:
+            does, wanted = "flattens", "that is not more than rounding errors"
+        else:
+            does, wanted = "overflows in", "must be finite"
         raise ValueError(
-            f"the mapping folds element {number}, cell {cell}: its Jacobian determinant is "
-            f"{value:.3g} at a quadrature point, and must be positive"
+            f"the mapping {does} element {number}, cell {cell}: its Jacobian determinant is "
+            f"{value:.3g} at a quadrature point, and {wanted}"
         )
 
 
@@ -112,6 +135,15 @@ def _adjugate(j: Floats) -> tuple[Floats, Floats]:
                 adjugate[:, a, b] = j[:, r, t] * j[:, s, u] - j[:, r, u] * j[:, s, t]
     # det J = sum_b adj[0, b] J[b, 0]
     return np.einsum("eb...,eb...->e...", adjugate[:, 0], j[:, :, 0]), adjugate
+
+
+def _permanent(j: Floats) -> Floats:
+    """The determinant of j, shape (m, dim, dim), were all its signs positive."""
+    if j.shape[1] == 1:
+        return j[:, 0, 0]
+    others = range(j.shape[1])
+    minors = [_permanent(j[:, 1:, [c for c in others if c != b]]) for b in others]
+    return np.sum([j[:, 0, b] * minor for b, minor in enumerate(minors)], axis=0)
 
 
 class Coefficient:
@@ -135,7 +167,7 @@ class Coefficient:
         self.is_constant = False
         if self._function is not None:
             return
-        self._values = np.asarray(given, dtype=np.float64)
+        self._values = _floats(given)
         points, tensor = (basis.q,) * self.dim, (self.dim,) * 2
         constant: list[tuple[int, ...]] = [(), tensor] if tensors else [()]
         varying: list[tuple[int, ...]] = [(nelem, *points)]
@@ -153,7 +185,7 @@ class Coefficient:
         m, where = len(elements), points.shape[2:]
         tensor = (self.dim, self.dim)
         if self._function is not None:
-            values = np.asarray(self._function(*np.moveaxis(points, 1, 0)), dtype=np.float64)
+            values = _floats(self._function(*np.moveaxis(points, 1, 0)))
             shape = (m, *where)
             if self._tensors and values.shape == (*tensor, *shape):
                 values = np.moveaxis(values, 2, 0)
@@ -175,3 +207,7 @@ class Coefficient:
             if skew > 8 * np.finfo(float).eps * abs(values).max():
                 raise ValueError(f"a tensor coefficient must be symmetric; K - K' is {skew:.3g}")
         return values
+
+
+def _floats(given: Any) -> Floats:
+    return np.asarray(real_array(given, "coefficient"), np.float64)

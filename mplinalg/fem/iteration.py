@@ -32,6 +32,7 @@ from ..ops.fem import FemOps
 from ..precision import Format, working_format
 from ..report import RungOutcome
 from .element_operator import ElementOperator
+from .product import real_array
 
 Array = NDArray[Any]
 
@@ -83,15 +84,18 @@ class Iteration:
     ) -> None:
         self.operator, self.limit, self.jacobi = operator, limit, jacobi
         self.working = working_format(operator.dtype)
-        self.given = operator._values(b, "b")
-        first = np.zeros_like(self.given) if x0 is None else operator._values(x0, "x0")
-        for name, vector in (("b", self.given), ("x0", first)):
-            if not np.isfinite(vector).all():
-                raise ValueError(f"{name} must be finite; it holds NaN or infinity")
+        self.given = self._finite(b, "b")
+        first = np.zeros_like(self.given) if x0 is None else self._finite(x0, "x0")
+        with np.errstate(over="ignore"):
+            self.prescribed = self._at_fixed(self.given).astype(operator.dtype)
+        if not np.isfinite(self.prescribed).all():
+            raise ValueError(f"b must be within the range of {operator.dtype} at fixed nodes")
         self.ops: FemOps = fem_ops_for(self.given)
         b, u = self._free(self.given), self._free(first)
         self.scale = _power_of_two(b)
-        self.b, self.u = b / self.scale, u / self.scale
+        with np.errstate(over="ignore"):  # of x0: then its residual is not finite
+            self.b = (b / self.scale).astype(operator.dtype)
+            self.u = (u / self.scale).astype(operator.dtype)
         size = math.sqrt(self.ops.dot(self.b, self.b))
         if size == 0:
             self.u[...] = 0
@@ -99,15 +103,19 @@ class Iteration:
         self.seconds = dict.fromkeys(("convert", "solve", "residual"), 0.0)
         self.outcomes: list[RungOutcome] = []
         self.updates = self.iterations = 0
-        self.workspace = 6 * self.b.nbytes
+        # b as given and scaled, u, r and the diagonal; of an update: x, and the new u and r
+        self.workspace = 8 * self.b.nbytes
         self.r, self.left = self._residual(self.u)
 
     def run(self, fmt: Format) -> bool:
         """Iterate in a format; whether the residual meets its test."""
+        if not self.left < math.inf:
+            self.outcomes.append(RungOutcome(fmt.name, _METHOD, "not finite"))
+            return False
         with self._timed("convert"):
             level = self._level(fmt)
             descent = Descent(self.ops, level, self.r)
-        outcome = "" if self.left < math.inf else "not finite"
+        outcome = ""
         while not outcome and not self.is_met:
             with self._timed("solve"):
                 outcome = descent.step()
@@ -149,12 +157,13 @@ class Iteration:
         if fmt is not self.working:
             scale = 1 / _power_of_two(self.diagonal)
             operator = operator._lowered(fmt, scale)
-            self.workspace += operator.nbytes + 5 * self.b.size * operator.dtype.itemsize
-        weights = np.ones_like(self.b)
-        if self.jacobi:
-            weights = 1 / (self.diagonal * scale)
-        with np.errstate(over="ignore"):  # what the format cannot hold makes the sums infinite
-            weights = weights.astype(operator.dtype, copy=False)
+            self.workspace += operator.nbytes
+        self.workspace += 5 * self.b.size * operator.dtype.itemsize  # weights and `Descent`
+        weights = self.diagonal * scale
+        if not self.jacobi:  # not 1: then p' A p would underflow in some units of A
+            weights[...] = _power_of_two(weights)
+        with np.errstate(over="ignore", divide="ignore"):  # then sums are not finite, which is seen
+            weights = (1 / weights).astype(operator.dtype, copy=False)
         return Level(fmt, operator, weights, scale)
 
     @functools.cached_property
@@ -165,7 +174,9 @@ class Iteration:
             diagonal[:, self.operator.fixed] = 0
             diagonal[:, self.operator.fixed] = diagonal.max() or 1
         diagonal = diagonal.reshape(-1)
-        bad = np.flatnonzero(~(diagonal > 0))
+        if not np.isfinite(diagonal).all():  # of factors that are, but not their sums
+            raise LinAlgError("The diagonal of the operator overflows: scale the coefficient.")
+        bad = np.flatnonzero(diagonal <= 0)
         if bad.size:
             raise LinAlgError(
                 f"The operator is not positive definite: entry {bad[0]} of its diagonal is "
@@ -187,11 +198,35 @@ class Iteration:
             vector[:, self.operator.fixed] = 0
         return vector.ravel()
 
+    def _at_fixed(self, vector: Array) -> Array:
+        """The values at fixed nodes, shape (components, nodes)."""
+        fixed = [] if self.operator.fixed is None else self.operator.fixed
+        return vector.reshape(self.operator.components, -1)[:, fixed]
+
+    def _finite(self, vector: Any, name: str) -> Array:
+        """Nodal values in double precision: what single precision cannot hold, its scale can."""
+        vector = np.ascontiguousarray(real_array(vector, name), np.float64)
+        self.operator._require_shape(vector, name)
+        if not np.isfinite(vector).all():
+            raise ValueError(f"{name} must be finite; it holds NaN or infinity")
+        return vector
+
     def answer(self) -> Array:
-        """u in the shape of b, with the values at fixed nodes."""
-        u = (self.u * self.scale).reshape(self.operator.components, -1)
+        """u in the shape of b, with the values at fixed nodes.
+
+        Where it is out of the range of its dtype, the residual becomes that of what is left.
+        """
+        dtype = self.operator.dtype
+        with np.errstate(over="ignore", under="ignore"):
+            u = (self.u.astype(np.float64) * self.scale).astype(dtype)
+            kept = (u / np.float64(self.scale)).astype(dtype)
+        if self.is_met and not np.array_equal(kept, self.u):
+            self.r, self.left = self._residual(kept)
+            if not self.is_met:
+                self.outcomes[-1] = self.outcomes[-1]._replace(outcome="out of range")
+        u = u.reshape(self.operator.components, -1)
         if self.operator.fixed is not None:
-            u[:, self.operator.fixed] = self.given.reshape(u.shape)[:, self.operator.fixed]
+            u[:, self.operator.fixed] = self.prescribed
         return u.reshape(self.given.shape)
 
     @contextmanager
@@ -255,4 +290,5 @@ def _power_of_two(vector: Array) -> float:
     top = float(abs(vector).max(initial=0.0))
     if not 0 < top < math.inf:
         return 1.0
-    return 2.0 ** min(max(math.frexp(top)[1], -1021), 1021)
+    largest = np.finfo(vector.dtype).maxexp - 3
+    return 2.0 ** min(max(math.frexp(top)[1], -largest), largest)

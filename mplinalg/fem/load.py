@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .basis import TensorBasis
 from .mesh import StructuredMesh
+from .product import real_array
 
 __all__ = ["load_vector"]
 
@@ -35,6 +36,8 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
     ------
     ValueError
         f returns another shape; or as `StructuredMesh.geometry`.
+    TypeError
+        f is complex, or not numeric.
 
     Examples
     --------
@@ -52,7 +55,7 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
         geometry = mapped.at(np.arange(start, min(start + step, mesh.nelem)))
         shape = geometry.weights.shape
         values = f(*np.moveaxis(geometry.points, 1, 0)) if callable(f) else f
-        values = np.asarray(values, np.float64)
+        values = np.asarray(real_array(values, "f"), np.float64)
         if values.shape[1:] == shape:
             values = np.moveaxis(values, 0, 1)
         elif values.shape in ((), shape):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..ops import ops_for
 from .basis import TensorBasis
 from .geometry import Geometry, Mapped
-from .product import as_array
+from .product import as_array, real_array
 
 Array = Any
 
@@ -103,7 +103,9 @@ class StructuredMesh:
             The basis has another dimension, or no nodes on the faces of its cell.
         """
         if basis.dim != self.dim:
-            raise ValueError(f"a mesh of {self.dim=} needs a basis of as many, got {basis.dim=}")
+            raise ValueError(
+                f"a mesh of {self.dim} dimensions needs a basis of as many, got {basis.dim=}"
+            )
         if basis.p < 1 or basis.nodes[0] != -1 or basis.nodes[-1] != 1:
             raise ValueError(
                 "continuous elements need nodes at the ends of the cell: TensorBasis.lagrange(..., "
@@ -126,6 +128,8 @@ class StructuredMesh:
         ------
         ValueError
             The mapping returns something else than `dim` arrays of finite numbers.
+        TypeError
+            It returns no arrays, or complex ones.
         """
         shape = self.node_shape(basis)
         lines = [
@@ -135,12 +139,16 @@ class StructuredMesh:
         box = np.stack(np.meshgrid(*reversed(lines), indexing="ij")[::-1]).reshape(self.dim, -1)
         if self.mapping is None:
             return box
-        given = self.mapping(*box.copy())
+        images_given = self.mapping(*box.copy())
+        if not isinstance(images_given, Iterable):
+            kind = type(images_given).__name__
+            raise TypeError(f"mapping must return {self.dim} coordinates, got {kind}")
+        given = tuple(images_given)
         if len(given) != self.dim:
             raise ValueError(f"mapping must return {self.dim} coordinates, got {len(given)}")
         images = np.empty_like(box)
         for k, values in enumerate(given):
-            values = np.asarray(values)
+            values = real_array(values, f"coordinate {k} of the mapping")
             if values.shape not in ((), box[k].shape):
                 raise ValueError(
                     f"mapping must return arrays of the shape of its arguments, {box[k].shape}; "
@@ -200,8 +208,8 @@ class StructuredMesh:
         Returns
         -------
         array, shape (ncomp, ndof), or (ndof,) of one component
-            ``sum(gather(u) * v) == sum(u * scatter(v))``. Sums are taken in the order of the
-            elements: the same bits every time.
+            ``sum(gather(u) * v) == sum(u * scatter(v))``. In the dtype of v; integers for
+            booleans. Sums are taken in the order of the elements: the same bits every time.
 
         Raises
         ------
@@ -214,6 +222,7 @@ class StructuredMesh:
             sizes = ", ".join(map(str, tail))
             raise ValueError(f"Expected v of shape ({self.nelem}, ncomp, {sizes}), got {v.shape}")
         xp, ncomp = ops_for(v).xp, v.shape[1]
+        v = v.astype(np.intp) if v.dtype.kind == "b" else v
         v = xp.moveaxis(v.reshape(*reversed(self.cells), ncomp, *tail), self.dim, 0)
         for axis in range(self.dim):
             # cells that are left: dim - axis axes; nodes of this dimension: the first behind them
@@ -234,7 +243,7 @@ class StructuredMesh:
         ----------
         basis : TensorBasis
         elements : sequence of int, optional
-            Numbers of elements; by default all.
+            Numbers of elements, 0 to nelem - 1; by default all.
 
         Returns
         -------
@@ -243,12 +252,23 @@ class StructuredMesh:
         Raises
         ------
         ValueError
-            The Jacobian determinant of an element is not positive at a quadrature point; the
-            message names the element.
+            The Jacobian determinant of an element is not positive at a quadrature point, or
+            nothing but rounding errors; the message names the element. Numbers that no element
+            has.
         """
         if elements is None:
             elements = np.arange(self.nelem)
-        return self.mapped(basis).at(np.asarray(elements))
+        else:
+            elements = np.asarray(elements)
+            elements = elements if elements.size else elements.astype(np.intp)
+        if elements.ndim != 1 or elements.dtype.kind not in "iu":
+            raise ValueError(f"elements must be a list of numbers of elements, got {elements!r}")
+        if elements.size and not 0 <= elements.min() <= elements.max() < self.nelem:
+            raise ValueError(
+                f"elements are numbered 0 to {self.nelem - 1}, got {elements.min()} to "
+                f"{elements.max()}"
+            )
+        return self.mapped(basis).at(elements)
 
     def mapped(self, basis: TensorBasis) -> Mapped:
         """The elements, of which geometry may be computed a part at a time."""
@@ -264,7 +284,8 @@ class StructuredMesh:
 
 def _one_each(name: str, given: Any, dim: int, kind: Any, least: int) -> Sequence[Any]:
     """A number for each dimension, all greater than 0 and at least `least`."""
-    values = [given] * dim if isinstance(given, numbers.Real) else list(given)
+    values = [given] * dim if isinstance(given, numbers.Real) else given
+    values = list(values) if isinstance(values, Iterable) else []
     if len(values) != dim:
         raise ValueError(f"{name} must be one number or {dim} of them, got {given!r}")
     for value in values:

@@ -53,8 +53,11 @@ class MassOperator(ElementOperator):
     ------
     ValueError
         Too few quadrature points, a basis that is not continuous, arrays of wrong shapes, a
-        mapping with a Jacobian determinant that is not positive (naming the element), a
-        coefficient with NaN or infinity.
+        mapping with a Jacobian determinant that is not positive, or nothing but rounding errors
+        (naming the element), a coefficient with NaN or infinity, or with which the factors are out
+        of the range of `dtype`.
+    TypeError
+        A coefficient that is complex, or not numeric; another dtype.
 
     Notes
     -----
@@ -120,9 +123,9 @@ class DiffusionOperator(ElementOperator):
 
     Raises
     ------
-    ValueError
-        As `MassOperator`; also for a tensor that is not symmetric. That K is positive is not
-        tested.
+    ValueError, TypeError
+        As `MassOperator`; ValueError also for a tensor that is not symmetric. That K is positive is
+        not tested.
 
     Notes
     -----

@@ -101,18 +101,23 @@ class Arrangement:
 
     def path(self, optimize: Any) -> list[tuple[int, ...]]:
         """Positions among what remains, of what is multiplied next."""
+        if isinstance(optimize, tuple):
+            return _checked(optimize, len(self.tensors))
         if len(self.tensors) <= 2 or optimize is False:
             return [(0, 1)] * (len(self.tensors) - 1)
         import opt_einsum  # not at the top: 30 ms, which two operands need not wait for
 
         terms = [t.labels for t in self.tensors]
         name = {label: opt_einsum.get_symbol(i) for i, label in enumerate(self.sizes)}
-        path, _ = opt_einsum.contract_path(
-            ",".join(_renamed(term, name) for term in terms) + "->" + _renamed(self.output, name),
-            *(tuple(self.sizes[label] for label in term) for term in terms),
-            shapes=True,
-            optimize="auto" if optimize is True else optimize,
-        )
+        try:
+            path, _ = opt_einsum.contract_path(
+                f"{','.join(_renamed(t, name) for t in terms)}->{_renamed(self.output, name)}",
+                *(tuple(self.sizes[label] for label in term) for term in terms),
+                shapes=True,
+                optimize="auto" if optimize is True else optimize,
+            )
+        except KeyError as error:
+            raise ValueError(f"{optimize=}: {error.args[0]}") from None
         return path
 
     def combine(self, positions: tuple[int, ...]) -> None:
@@ -156,6 +161,38 @@ class Arrangement:
             for place, label in zip(places, labels, strict=True):
                 order[place] = label
         return "".join(order)
+
+
+def as_order(optimize: Any) -> Any:
+    """How the order is found, hashable; orders themselves as tuples of tuples.
+
+    >>> as_order(["einsum_path", (0, 2), [0, 1]])
+    ((0, 2), (0, 1))
+    """
+    if isinstance(optimize, str | bool) or callable(optimize):
+        return optimize
+    if isinstance(optimize, list | tuple):
+        steps = optimize[1 if optimize and optimize[0] == "einsum_path" else 0 :]
+        if all(
+            isinstance(step, list | tuple) and all(hasattr(k, "__index__") for k in step)
+            for step in steps
+        ):
+            return tuple(tuple(map(int, step)) for step in steps)
+    raise TypeError(
+        f"optimize must be a name, True, False, or a list of tuples of positions, got {optimize!r}"
+    )
+
+
+def _checked(order: tuple[tuple[int, ...], ...], count: int) -> list[tuple[int, ...]]:
+    """An order that makes one of `count` operands."""
+    left = count
+    for step in order:
+        if not step or len(set(step)) < len(step) or not 0 <= min(step) <= max(step) < left:
+            raise ValueError(f"optimize={list(order)}: {step} are not positions among {left}")
+        left -= len(step) - 1
+    if left > 1:
+        raise ValueError(f"optimize={list(order)} leaves {left} of {count} operands")
+    return list(order)
 
 
 def _renamed(term: str, name: dict[str, str]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from ..ops import batched_ops_for, is_on_device, ops_for
+from ..ops import BatchedOps, batched_ops_for, fem_ops_for, is_on_device
 from ..ops.exchange import from_dlpack
 from ..precision import Format
 
@@ -27,8 +26,8 @@ _ROWS = 8
 class Engine:
     """Products of stacks on one backend: large stacks by kernels made for them."""
 
-    def __init__(self, ops: Any, xp: Any) -> None:
-        self.ops, self.xp = ops, xp
+    def __init__(self, ops: BatchedOps) -> None:
+        self.ops, self.xp = ops, ops.xp
 
     def gemm(
         self, a: Array, b: Array, *, out: Array | None = None, compute: Format | None = None
@@ -43,16 +42,13 @@ class Engine:
         if compute is None:
             is_tall = is_one and k in _NARROW and n in _NARROW
             if (
-                self.ops is None
-                or (is_one and not is_tall)
-                or (not is_one and m * n * k > LARGE)
+                (is_one and not is_tall)
+                or (not is_one and m * n * k > LARGE and not self.ops.takes_large)
                 or max(a.size * n, b.size * m) <= _MANY
             ):
                 return self.xp.matmul(a, b, out=out)
             if is_tall:
                 return self._tall(a, b, out)
-        elif self.ops is None:
-            raise NotImplementedError(f"precision={compute.name!r} for {type(a).__name__}")
         batch: tuple[int, ...] = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         if out is None:
             out = self.xp.empty((*batch, m, n), a.dtype)
@@ -83,17 +79,7 @@ def engine_for(*arrays: Array) -> Engine:
     TypeError, ValueError
         They are not.
     """
-    ops: Any = ops_for(*arrays)
-    return _engine(ops)
-
-
-@functools.cache
-def _engine(ops: Any) -> Engine:
-    try:
-        batched: Any = batched_ops_for(ops.xp.empty(0))
-    except NotImplementedError:  # the array library's own products serve
-        batched = None
-    return Engine(batched, ops.xp)
+    return Engine(batched_ops_for(*arrays))
 
 
 def as_array(x: Any, name: str) -> Array:
@@ -117,3 +103,20 @@ def as_array(x: Any, name: str) -> Array:
     if not isinstance(x, np.ndarray | np.generic) and hasattr(x, "__dlpack_device__"):
         return from_dlpack(x)
     return np.asarray(x)
+
+
+def real_array(x: Any, name: str) -> Array:
+    """`x` as an array of real numbers, of any dtype, that finite elements can be computed with.
+
+    Raises
+    ------
+    TypeError
+        Complex numbers, or none at all.
+    NotImplementedError
+        Arrays of a backend that has no finite elements.
+    """
+    x = as_array(x, name)
+    fem_ops_for(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
+    return x

@@ -65,6 +65,10 @@ class BatchedOps(RaggedOps, Protocol):
     def xp(self) -> Any:
         """The array namespace (numpy, cupy)."""
 
+    @property
+    def takes_large(self) -> bool:
+        """Whether `gemm_batched` does products of any size with fewer copies than `xp.matmul`."""
+
     # -- products and triangles -----------------------------------------------------------------
 
     def gemm_batched(

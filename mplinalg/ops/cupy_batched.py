@@ -22,6 +22,7 @@ from ..kernels.cuda.loader import KernelUnavailable
 from ..precision import Format, real_dtype, working_format
 from .batched import NOT_FINITE, FactoredBatch, Judged, SolvedBatch
 from .cupy_batched_ragged import BatchedRagged
+from .cupy_batched_stacks import as_stack, stacks
 from .cupy_ops import CupyOps
 from .protocol import Array
 
@@ -42,10 +43,11 @@ def _limit(dtype: np.dtype[Any], n: int) -> float:
 
 
 class CupyBatchedOps(BatchedRagged):
-    """`mplinalg.ops.BatchedOps` on CuPy arrays."""
+    """`mplinalg.ops.BatchedOps` on CuPy arrays; products also of arrays of half precision."""
 
     name = "cupy"
     xp = cupy
+    takes_large = True
 
     # -- products and triangles -----------------------------------------------------------------
 
@@ -64,24 +66,30 @@ class CupyBatchedOps(BatchedRagged):
         if k == 0 or alpha == 0:  # A and B are not read
             c[...] = c.dtype.type(beta) * c if beta != 0 else 0
             return
-        stacks = [x.reshape(-1, *x.shape[-2:]) for x in (a, b, c)]
-        batched_products.multiply(
-            alpha, stacks[0], stacks[1], beta, stacks[2], transa, transb, compute
-        )
-        if not cupy.may_share_memory(stacks[2], c):  # strides that no stack has
-            c[...] = stacks[2].reshape(c.shape)
+        are_few = False
+        for left, right, result in stacks(a, b, c):
+            are_few = True
+            batched_products.multiply(alpha, left, right, beta, result, transa, transb, compute)
+        if are_few:
+            return
+        left, right, result = map(as_stack, (a, b, c))
+        batched_products.multiply(alpha, left, right, beta, result, transa, transb, compute)
+        if not cupy.may_share_memory(result, c):  # strides that no stack has
+            c[...] = result.reshape(c.shape)
 
     def trsm_batched(
         self, a: Array, b: Array, *, lower: bool, unit: bool = False, trans: str = "N"
     ) -> SolvedBatch:
+        shape = b.shape
+        a, b = as_stack(a), as_stack(b)
         self._require(a, b)
         if b.size == 0:
-            return SolvedBatch(cupy.empty(b.shape, b.dtype), _NOBODY)
+            return SolvedBatch(cupy.empty(shape, b.dtype), _NOBODY)
         x, info = self._run("trsm", a, b, lower=lower, unit=unit, trans=trans)
         members = cupy.flatnonzero(info)
         found = np.stack([members.get(), info[members].get()])
         judged = Judged(found[0], found[1].astype(np.int32), np.zeros(members.size))
-        return SolvedBatch(x, judged)
+        return SolvedBatch(x.reshape(shape), judged)
 
     # -- square systems -------------------------------------------------------------------------
 

@@ -14,3 +14,4 @@ class NumpyBatchedOps(BatchedSolve, BatchedGemm, BatchedQR):
 
     name = "numpy"
     xp = np
+    takes_large = False

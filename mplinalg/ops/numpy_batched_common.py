@@ -31,6 +31,12 @@ def pointer(a: Array) -> int:
     return int(a.__array_interface__["data"][0])
 
 
+@np.errstate(over="ignore")
+def scalar(x: complex, dtype: np.dtype[Any]) -> Any:
+    """A number as one of `dtype`; infinite, without a warning, where it exceeds its range."""
+    return dtype.type(x)
+
+
 def flop_rate(dtype: np.dtype[Any]) -> float:
     """Real flops per second of a thread, roughly: only the number of threads depends on it."""
     return 3e10 * 8 / real_dtype(dtype).itemsize

@@ -22,6 +22,7 @@ from .numpy_batched_common import (
     pointer,
     powers_of_two,
     rounded,
+    scalar,
 )  # fmt: skip
 from .numpy_batched_ragged import BatchedRagged
 from .protocol import Array
@@ -55,7 +56,8 @@ class BatchedGemm(BatchedRagged):
         if c.size == 0:
             return
         if k == 0 or alpha == 0:  # A and B are not read
-            c[...] = beta * c if beta != 0 else 0
+            with np.errstate(all="ignore"):  # as no other route warns
+                c[...] = scalar(beta, c.dtype) * c if beta != 0 else 0
         elif compute is not None and compute != working_format(c.dtype):
             _multiply_rounded(alpha, a, conj_a, b, conj_b, beta, c, compute)
         else:
@@ -96,7 +98,7 @@ def _multiply(
         if not how.is_single_threaded:
             run(0, how.members)
             return
-    compiled("batched.threads").run_chunks(run, how.members, how.cost)
+    compiled("batched.threads").run_chunks(run, how.members, how.cost, 1)
 
 
 def _straight(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int, int], None]:
@@ -121,13 +123,14 @@ def _blas(
         strides = np.ascontiguousarray(strides[[1, 0, 2]])
     first_a, first_b, first_c = ((pointer(x), x.strides[-2:], flag) for x, flag in operands)
     dimensions = (*operands[0][0].shape[-2:], operands[2][0].shape[-1])
-    address, scalar = lapack.address("gemm", c.dtype), c.dtype.type
+    address = lapack.address("gemm", c.dtype)
+    alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
     multiply = compiled("batched.gemm").multiply_all
 
     def run(first: int, last: int) -> None:
         multiply(
-            address, first, last, how.shape, strides, dimensions, scalar(alpha), first_a,
-            first_b, scalar(beta), first_c,
+            address, first, last, how.shape, strides, dimensions, alpha, first_a, first_b, beta,
+            first_c,
         )  # fmt: skip
 
     return run
@@ -170,7 +173,7 @@ def _solve_triangles(
         def run(first: int, last: int) -> None:
             kernel(first, last, shape, strides, *places, steps, sign)
 
-        threads.run_chunks(run, info.size, cost + 5e-9)
+        threads.run_chunks(run, info.size, cost + 5e-9, 1)
         return
     np.copyto(x, b)
     shape, strides = plan.layout_of_batch(*map(plan.layout, (a, x, x)))
@@ -184,7 +187,7 @@ def _solve_triangles(
         )  # fmt: skip
 
     if n * n * columns <= SINGLE_THREADED:
-        threads.run_chunks(run_blas, info.size, cost + 100e-9)
+        threads.run_chunks(run_blas, info.size, cost + 100e-9, 1)
     else:
         run_blas(0, info.size)
 
@@ -198,6 +201,8 @@ def _multiply_rounded(
     fmt: Format,
 ) -> None:  # fmt: skip
     """As `_multiply`, with operands rounded to a format; some members at a time."""
+    if c.ndim == 2:  # a batch without dimensions has no indices
+        a, b, c = a[None], b[None], c[None]
     batch = c.shape[:-2]
     count = math.prod(batch)
     low = fmt.dtype(c.dtype)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..precision import real_dtype
-from .numpy_batched_common import BYTE_RATE, SINGLE_THREADED, compiled, flop_rate
+from .numpy_batched_common import BYTE_RATE, SINGLE_THREADED, compiled, flop_rate, scalar
 from .protocol import Array
 
 STRAIGHT_FROM = 20_000
@@ -117,7 +117,7 @@ def gemm_plan(
         strides=strides,
         kernel=kernel,
         steps=tuple(step // real.itemsize for stack in (a, b, c) for step in stack[1][-2:]),
-        numbers=tuple(real.type(number) for number in (*parts, *signs)),
+        numbers=tuple(scalar(number, real) for number in (*parts, *signs)),
         is_for_matmul=is_single_threaded
         and len(shape) == 1
         and (alpha, beta, conj_a, conj_b) == (1, 0, False, False)

@@ -81,6 +81,10 @@ class BatchedQR:
     ) -> tuple[SolvedBatch, Array, Array]:
         count, m, n = a.shape
         nrhs = b.shape[2]
+        if nrhs == 0:  # there is a rank all the same
+            one = np.zeros((count, m, 1), b.dtype)
+            (x, judged), ranks, squares = self.lstsq_batched(a, one, rcond)
+            return SolvedBatch(x[:, :, :0], judged), ranks, squares[:, :0]
         u = working_format(a.dtype).unit_roundoff
         cutoff = 2 * u if rcond is None else float(rcond)
         x = np.empty((count, n, nrhs), a.dtype)
@@ -88,7 +92,8 @@ class BatchedQR:
         ranks = np.full(count, min(m, n))
         if count == 0 or min(m, n) == 0:
             x[...] = 0
-            squares[...] = (b.real**2 + b.imag**2).sum(axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares[...] = (b.real**2 + b.imag**2).sum(axis=1)
             bad = np.flatnonzero(~_is_finite(b))
             return SolvedBatch(x, _judged(bad, np.full(bad.size, NOT_FINITE))), ranks, squares
         kernels = _compiled("lstsq")

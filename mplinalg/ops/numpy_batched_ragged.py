@@ -24,6 +24,7 @@ from .numpy_batched_common import (
     pointer,
     powers_of_two,
     rounded,
+    scalar,
 )  # fmt: skip
 from .protocol import Array
 from .ragged import Listed
@@ -60,8 +61,8 @@ class BatchedRagged:
             alike = _read_headers(arrays, table)
         if not alike:  # perhaps equal dtypes that are not one object
             for a in arrays:
-                if not isinstance(a, np.ndarray) or not a.flags.aligned:
-                    return None
+                if type(a) is not np.ndarray or not a.flags.aligned:
+                    return None  # a masked array is not its data
                 if a.dtype != like.dtype or a.ndim != like.ndim:
                     return None
             table[:] = [_described(a) for a in arrays]
@@ -78,25 +79,33 @@ class BatchedRagged:
 
     def copy_listed(self, source: Listed, target: Listed) -> None:
         copy = compiled("batched.ragged").copy_listed
-        like = _WORDS[source.dtype.itemsize]
+        like, words = _words(source.dtype)
         count = len(target.handle)
+        first_words = source.handle, target.handle
+        further = np.array([like.itemsize, 0, 0, 0, 0], np.int64)  # the steps stay
+        tables = [first_words, *(
+            tuple(table + k * further for table in first_words) for k in range(1, words)
+        )]  # fmt: skip
         size = float(np.prod(target.shapes, axis=1).mean()) * source.dtype.itemsize if count else 0
 
         def run(first: int, last: int) -> None:
-            copy(first, last, source.handle, target.handle, like)
+            for table in tables:
+                copy(first, last, *table, like)
 
-        compiled("batched.threads").run_chunks(run, count, 2 * size / BYTE_RATE)
+        compiled("batched.threads").run_chunks(run, count, 2 * size / BYTE_RATE, 1)
 
     def gather(self, data: Array, offsets: Array, size: int) -> Array:
         stack = np.empty((len(offsets), size), data.dtype)
-        word = _WORDS[data.itemsize].dtype
-        compiled("batched.ragged").gather(data.view(word), offsets, stack.view(word))
+        like, words = _words(data.dtype)
+        places = offsets * words if words > 1 else offsets
+        compiled("batched.ragged").gather(data.view(like.dtype), places, stack.view(like.dtype))
         return stack
 
     def scatter(self, stack: Array, data: Array, offsets: Array) -> None:
-        word = _WORDS[data.itemsize].dtype
-        lines = np.ascontiguousarray(stack).view(word)
-        compiled("batched.ragged").scatter(lines, data.view(word), offsets)
+        like, words = _words(data.dtype)
+        places = offsets * words if words > 1 else offsets
+        lines = np.ascontiguousarray(stack).view(like.dtype)
+        compiled("batched.ragged").scatter(lines, data.view(like.dtype), places)
 
     def gemm_listed(
         self, alpha: complex, a: Listed, b: Listed, beta: complex, c: Listed, *,
@@ -108,14 +117,12 @@ class BatchedRagged:
         table_a, conj_a = _operand(a, transa)
         table_b, conj_b = _operand(b, transb)
         multiply = compiled("batched.gemm").multiply_listed
-        address, scalar = lapack.address("gemm", c.dtype), c.dtype.type
+        address = lapack.address("gemm", c.dtype)
+        alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
         m, n, k = c.handle[:, 1], c.handle[:, 2], table_a[:, 2]
 
         def run(chosen: Array) -> None:
-            multiply(
-                address, chosen, scalar(alpha), table_a, conj_a, table_b, conj_b, scalar(beta),
-                c.handle,
-            )  # fmt: skip
+            multiply(address, chosen, alpha, table_a, conj_a, table_b, conj_b, beta, c.handle)
 
         _run_balanced(run, m * n * k, 2.0, (m + n) * k + 2 * m * n, c.dtype)
 
@@ -187,6 +194,12 @@ class BatchedRagged:
         return [self.listed_flat(part.view(low), starts, a.shapes) for part in parts], power
 
 
+def _words(dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """A number of the bytes that are copied at a time, and how many of them make one of `dtype`."""
+    like = _WORDS[min(dtype.itemsize, 16)]
+    return like, dtype.itemsize // like.itemsize
+
+
 def _operand(a: Listed, trans: str) -> tuple[Array, bool]:
     """The table of op(A) without its conjugation, and whether it is to be conjugated."""
     table = a.handle if trans == "N" else np.ascontiguousarray(a.handle[:, _TRANSPOSED])
@@ -234,12 +247,10 @@ def _run_balanced(
     pieces.sort(key=lambda piece: float(cost[piece].sum()), reverse=True)
 
     def run_pieces(first: int, last: int) -> None:
-        for piece in pieces[first // threads.GRAIN : last // threads.GRAIN]:
+        for piece in pieces[first:last]:
             run(piece)
 
-    # a piece counts as many members as a chunk has at least
-    count = len(pieces) * threads.GRAIN
-    threads.run_chunks(run_pieces, count, total / count)
+    threads.run_chunks(run_pieces, len(pieces), total / len(pieces), 1)
 
 
 def _described(a: Array) -> tuple[int, ...]:

@@ -112,6 +112,12 @@ class NumpyElements:
         self._joined = self._groups.joined.ravel()
         self._pack(problem)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy: arrays come back from `pickle` and `copy` without their alignment."""
+        self.__dict__.update(state)
+        self._factors = _aligned(state["_factors"].size, self.dtype)
+        self._factors[:] = state["_factors"]
+
     # -- the factors ------------------------------------------------------------------------------
 
     def _pack(self, problem: Discretization) -> None:
@@ -195,10 +201,11 @@ class NumpyElements:
 
     def _run(self, adds: int, u: Array, source: _Layout, out: Array, target: _Layout) -> None:
         """Slabs on several threads; if they add to `out`, first every other one, then the rest."""
-        from ..kernels.cpu.fem import group
+        from ..kernels.cpu.fem import operators
 
-        compile_ = group.mass_kernel if self._kind == "mass" else group.diffusion_kernel
-        kernel = compile_(*self._sizes, adds)
+        is_mass = self._kind == "mass"
+        kernel_for = operators.mass_kernel if is_mass else operators.diffusion_kernel
+        kernel = kernel_for(*self._sizes, adds)
         u, out = u.reshape(-1), out.reshape(-1)
         slabs, step = len(self._edges) - 1, 2 if adds else 1
         for begin in range(step):

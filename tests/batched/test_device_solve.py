@@ -100,3 +100,33 @@ def test_host_and_device_do_not_mix(cupy, rng):
     a, _, b, put = systems(rng, cupy)
     with pytest.raises(TypeError, match="NumPy and CuPy arrays in one call"):
         solve(put(a), b)
+
+
+def test_lists_of_different_orders(cupy, rng):
+    """Solved, and factored, shape by shape on the device; reports stay on the host."""
+    orders = [3, 5, 3, 1]
+    a = [np.eye(n) * 3 + rng.standard_normal((n, n)) / n for n in orders]
+    b = [rng.standard_normal((n, 1 + n % 2)) for n in orders]
+    p = [m @ m.T for m in a]
+    there_a, there_b, there_p = (list(map(cupy.asarray, x)) for x in (a, b, p))
+    x, report = solve(there_a, there_b, full_output=True)
+    assert isinstance(report.backward_error, np.ndarray)
+    found = [(a, x)]
+    for factors, matrices, solver in (
+        (lu_factor(there_a), a, lu_solve), (cho_factor(there_p), p, cho_solve),
+    ):  # fmt: skip
+        x, report = solver(factors, there_b, full_output=True)
+        assert isinstance(report.backward_error, np.ndarray)
+        assert np.all(report.backward_error <= FACTOR * 5 * 2.0**-53)
+        found += [(matrices, x), (matrices, solver(tuple(factors), there_b))]
+    for matrices, answers in found:
+        for m, x, right in zip(matrices, answers, b, strict=True):
+            assert isinstance(x, cupy.ndarray)
+            assert is_backward_stable(m, cupy.asnumpy(x), right)
+    there_a[2] *= 0
+    with pytest.warns(LinAlgWarning, match=r"Singular: 1 of 4 members, \[2\]"):
+        factors = lu_factor(there_a)
+    with pytest.raises(LinAlgError, match=r"Singular: 1 of 4 members, \[2\]"):
+        lu_solve(factors, there_b)
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays in one call"):
+        lu_solve(factors, b)

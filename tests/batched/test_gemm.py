@@ -392,6 +392,16 @@ def test_precision_keeps_what_is_not_finite(rng, name):
     assert np.array_equal(np.isinf(found), np.isinf(want))
 
 
+@pytest.mark.parametrize("name", LOW)
+def test_precision_of_a_single_matrix(rng, name):
+    a, b = normal(rng, (2, 3, 3))
+    c = normal(rng, (3, 3))
+    want = gemm(a[None], b[None], c[None], beta=2.0, precision=name)[0]
+    assert np.array_equal(gemm(a, b, c, beta=2.0, precision=name), want)
+    assert gemm(a, b, c, beta=2.0, precision=name, out=c) is c
+    assert np.array_equal(c, want)
+
+
 def test_precision_of_wide_formats(rng):
     a, b = normal(rng, (2, 9, 4, 4))
     assert np.array_equal(gemm(a, b, precision="fp64"), gemm(a, b))
@@ -424,6 +434,18 @@ def test_dtypes_are_joined(rng):
     assert gemm(a.astype("f4"), b.astype("c8")).dtype == "complex64"
     assert gemm(a, b, 1j * a, beta=1.0).dtype == "complex128"
     assert gemm(a.tolist(), b.tolist()).shape == a.shape
+
+
+@pytest.mark.parametrize("n", [0, 2, 30])
+def test_overflow_is_silent(rng, route, n):
+    """Whichever code multiplies: infinity, and no warning."""
+    a, c = np.ones((5, 2, n), "f4"), np.full((5, 2, 2), 1e30, "f4")
+    b = np.ones((5, n, 2), "f4")
+    for factors in ({"alpha": 1e300}, {"beta": 1e300}, {"beta": 1e20}):
+        found = gemm(a, b, c, **factors)
+        assert np.all(found == (np.inf if n or "beta" in factors else 0))
+        listed = gemm(list(a), list(b), list(c), **factors)
+        assert np.array_equal(listed, found)
 
 
 def test_not_aligned(rng):
@@ -465,5 +487,7 @@ def test_options_that_are_wrong(rng):
     fixed.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         gemm(a, a, out=fixed)
+    with pytest.raises(ValueError, match="masked"):
+        gemm(a, a, out=np.ma.zeros(a.shape))
     with pytest.raises(ValueError, match="in one place"):
         gemm(a, a, out=np.lib.stride_tricks.as_strided(a, a.shape, (0, 24, 8)))

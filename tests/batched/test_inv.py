@@ -231,6 +231,36 @@ def test_numbers_far_from_one(rng, n, dtype):
     assert np.all(norms(x[3:] / factor - expected) <= bound * norms(expected))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [8, 12])
+def test_norms_out_of_range(rng, n, dtype):
+    """Sums of a column exceed the range; the condition number does not, and nothing is wrong."""
+    a = np.stack([np.linalg.qr(normal(rng, (n, n), dtype))[0] for _ in range(3)])
+    assert np.all(np.abs(a).sum(axis=1).max(axis=1) > 2)
+    power = np.finfo(a.real.dtype).maxexp - 1  # half of the largest number
+    one, other = (a.real.dtype.type(2.0**part) for part in (power // 2, power - power // 2))
+    x, report = inv(a * one * other, full_output=True)
+    assert all(status is Status.DIRECT for status in report.status)
+    error = norms(x * one * other - a.conj().swapaxes(1, 2))
+    # the inverse has subnormal numbers
+    assert np.all(error <= LOSS * n * working_format(dtype).unit_roundoff * np.sqrt(n))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [4, 8, 12])
+def test_factors_out_of_range(n, dtype):
+    """Wilkinson's matrix, of which the last pivot is 2^(n - 1) times as large as its entries."""
+    a = np.eye(n) - np.tril(np.ones((n, n)), -1)
+    a[:, -1] = 1
+    power = np.finfo(dtype).maxexp - n.bit_length()
+    half = np.dtype(dtype).type(2.0 ** (power // 2)), np.dtype(dtype).type(2.0 ** -(-power // 2))
+    x, report = inv(np.stack([a, a]).astype(dtype) * half[0] * half[1], full_output=True)
+    assert all(status is Status.DIRECT for status in report.status)
+    found = x * half[0] * half[1]
+    bound = LOSS * n * working_format(dtype).unit_roundoff * np.linalg.cond(a)
+    assert np.all(norms(found - np.linalg.inv(a)) <= bound)
+
+
 def test_an_inverse_out_of_range():
     a = np.stack([np.eye(3), 1e-310 * np.eye(3)])
     with pytest.warns(LinAlgWarning, match="exceed the range"):

@@ -231,6 +231,27 @@ def test_no_equations(shape):
     assert np.array_equal(report.residues, np.zeros((2, 4)))
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 0)])
+def test_no_right_hand_sides(rng, shape, capfd):
+    """There are ranks all the same; LAPACK is not asked for what it does not do."""
+    a = normal(rng, (4, *shape))
+    a[1] = 0
+    a[2] = 1
+    x, report = lstsq(a, np.ones((4, shape[0], 0)), full_output=True)
+    assert x.shape == (4, shape[1], 0)
+    assert report.residues.shape == (4, 0)
+    assert report.rank.tolist() == [np.linalg.matrix_rank(member) for member in a]
+    assert all(status.name == "DIRECT" for status in report.status)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_residues_out_of_range():
+    """Infinite, without a warning, with unknowns and without."""
+    for n in (0, 2):
+        report = lstsq(np.eye(3, n), np.full(3, 1e200), full_output=True)[1]
+        assert report.residues == np.inf
+
+
 @pytest.mark.parametrize("dtype", ["d", "F"])
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
 def test_layouts(rng, dtype, shape):
@@ -319,7 +340,9 @@ def test_lists(rng, nrhs):
     a[2] = a[2] * np.nan
     with pytest.raises(LinAlgError, match=r"1 of 7 members, \[2\]"):
         lstsq(a, b)
-    assert lstsq([], []) == []
+    x, report = lstsq([], [], full_output=True)
+    assert x == []
+    assert report.rank.dtype.kind == "i"
 
 
 @pytest.mark.parametrize(

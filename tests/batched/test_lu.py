@@ -183,6 +183,14 @@ def test_dtypes_of_right_hand_sides(rng):
             assert is_backward_stable(applied(a, trans), x, b)
 
 
+def test_parts_of_a_complex_answer_exceed_the_range_each_by_itself():
+    factors = lu_factor(np.full((2, 1, 1), 1e-200))
+    with pytest.warns(LinAlgWarning, match="exceed the range"):
+        x = lu_solve(factors, np.reshape([1 + 1e200j, 1e200 + 1j], (2, 1, 1))).ravel()
+    assert np.allclose(x.real, [1e200, np.inf])
+    assert np.allclose(x.imag, [np.inf, 1e200])
+
+
 def test_singular_to_working_precision(rng):
     a, b = normal(rng, (9, 4, 4)), normal(rng, (9, 4, 1))
     a[3] = gallery.randsvd(4, 1e18, rng=rng)

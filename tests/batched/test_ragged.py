@@ -54,7 +54,9 @@ SHAPES = [(3, 2), (1, 1), (3, 2), (0, 4), (5, 7), (3, 2), (2, 3), (4, 0), (1, 1)
 # -- the container -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, "int32", "bool", "float16", "longdouble", "uint8"])
+@pytest.mark.parametrize(
+    "dtype", [*DTYPES, "int32", "bool", "float16", "longdouble", "clongdouble", "uint8"]
+)
 def test_there_and_back(rng, dtype):
     for shapes in (SHAPES, [(3,), (0,), (5,), (3,)], [(2, 2)], [(0, 0)]):
         given = [(10 * normal(rng, shape)).astype(dtype) for shape in shapes]
@@ -106,6 +108,28 @@ def test_members_of_any_kind(rng):
     assert Ragged.from_list([a, 1j * a]).dtype == "complex128"
 
 
+class _Foreign:
+    """An array of another library."""
+
+    def __init__(self, a):
+        self._a = a
+
+    def __dlpack__(self, **options):
+        return self._a.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._a.__dlpack_device__()
+
+
+def test_members_of_other_libraries(rng):
+    given = [normal(rng, (3, 2)), normal(rng, (2, 2))]
+    foreign = [_Foreign(a) for a in given]
+    assert all(map(np.array_equal, Ragged.from_list(foreign), given))
+    found = gemm(foreign, foreign, transa=True)
+    assert isinstance(found, list)
+    assert all(map(np.array_equal, found, gemm(given, given, transa=True)))
+
+
 def test_members_that_do_not_go_together(rng):
     with pytest.raises(ValueError, match=r"arrays\[0\].shape=\(2, 2\), arrays\[1\].shape=\(3,\)"):
         Ragged.from_list([np.ones((2, 2)), np.ones(3)])
@@ -113,6 +137,9 @@ def test_members_that_do_not_go_together(rng):
         Ragged.from_list([np.ones((2, 2, 2))])
     with pytest.raises(ValueError, match="object"):
         Ragged.from_list([np.array([[None]])])
+    for given in ([np.ma.ones((2, 2)), np.ones((2, 2))], [np.ones((2, 2)), np.ma.ones((2, 2))]):
+        with pytest.raises(ValueError, match="masked"):  # as data they lose their masks
+            Ragged.from_list(given)
 
 
 def test_no_members():
@@ -329,7 +356,8 @@ def test_gemm_into_out(rng):
         gemm(a, b, out=out[1:])
     with pytest.raises(TypeError, match="dtype float64, got float32"):
         gemm(a, b, out=[x.astype("f4") for x in out])
-    with pytest.raises(ValueError, match="other shapes"):
+    k = next(k for k, x in enumerate(out) if x.shape != x.T.shape)
+    with pytest.raises(ValueError, match=rf"out\[{k}\].shape=\({out[k].shape[1]}, .* the result"):
         gemm(a, b, out=Ragged.from_list([x.T for x in out]))
     with pytest.raises(ValueError, match="no operand is"):
         gemm(a[0], b[0], out=[out[0]])

@@ -54,6 +54,11 @@ def test_print_nothing():
     assert shown["iterations"] == shown["backward error"] == "-"
 
 
+def test_print_one():
+    assert rows(str(report((), [((), Status.SINGULAR)])))["failed"] == "it"
+    assert rows(str(report(())))["failed"] == "-"
+
+
 def test_failed():
     assert report().failed.tolist() == []
     one = report(bad=[(4, Status.NOT_POSITIVE_DEFINITE), (1, Status.ILL_CONDITIONED)])

@@ -47,6 +47,19 @@ def test_definite_systems_as_scipy_one_by_one(rng, n, dtype):
     check_against_scipy(a, x, b, "pos")
 
 
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+@pytest.mark.parametrize("n", [3, 10])
+def test_the_diagonal_of_definite_matrices_counts_as_real(rng, n, precision):
+    """As in LAPACK; backward errors are those of the matrix that was solved with."""
+    a, b = definite(rng, 9, n, "complex128"), normal(rng, (9, n, 1), "complex128")
+    given = a + 5j * np.eye(n)
+    options = {"assume_a": "pos", "precision": precision, "full_output": True}
+    x, report = solve(given, b, **options)
+    want, real = solve(a.real * np.eye(n) + a * (1 - np.eye(n)), b, **options)
+    assert np.array_equal(x, want)
+    assert np.array_equal(report.backward_error, real.backward_error)
+
+
 @pytest.mark.parametrize("assume_a", ["gen", "pos"])
 @pytest.mark.parametrize(
     ("n", "nrhs"), [(3, 2), (3, 4), (3, 5), (3, 19), (10, 2), (10, 3), (10, 4), (10, 5), (10, 19)]
@@ -231,6 +244,8 @@ def test_empty_lists():
     x, report = solve(Ragged.from_list([]), Ragged.from_list([]), full_output=True)
     assert len(x) == 0
     assert report.status.shape == (0,)
+    vectors = Ragged(np.empty(0), np.empty(0, int), np.empty((0, 1), int))
+    assert len(solve(vectors, vectors)) == 0
 
 
 def test_lists_that_do_not_fit(rng):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from mplinalg.batched import cho_factor, lu_factor, lu_solve, solve
+from mplinalg.batched import cho_factor, gemm, inv, lu_factor, lu_solve, qr, solve
+from mplinalg.kernels.cpu.batched import qr_stacks
 from mplinalg.kernels.cpu.batched.threads import GRAIN, blas_threads, chunks, run_chunks
 
 TIMEOUT = 60.0  # seconds; a deadlock, not a slow machine
@@ -35,6 +36,8 @@ def test_chunks_make_up_the_batch(count, pieces):
     assert [k for first, last in ranges for k in range(first, last)] == list(range(count))
     assert all(first % GRAIN == 0 for first, _ in ranges)
     assert len(ranges) <= max(pieces, 1)
+    assert len(chunks(count, pieces, 1)) > min(count, pieces) / 2
+    assert chunks(3, 8, 1) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_blas_says_how_many(monkeypatch):
@@ -70,6 +73,38 @@ def test_chunks_run_side_by_side():
         return threading.get_ident()
 
     assert len(set(run_chunks(work, 64 * 16, LONG))) == 4
+
+
+@pytest.mark.usefixtures("_four_threads")
+def test_a_few_large_members_are_divided(rng, monkeypatch):
+    assert run_chunks(lambda first, last: first, 8, LONG, 1) == list(range(8))
+    seen = []
+
+    def counted(*args):
+        found = run_chunks(*args)
+        seen.append(len(found))
+        return found
+
+    a, b = rng.standard_normal((32, 100, 100)), rng.standard_normal((32, 100, 1))
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        alone = solve(a, b), inv(a), gemm(a[:, :50], a[:, :, :50]), qr(a)[1]
+    monkeypatch.setattr(qr_stacks, "run_chunks", counted)
+    monkeypatch.setattr("mplinalg.kernels.cpu.batched.threads.run_chunks", counted)
+    found = solve(a, b), inv(a), gemm(a[:, :50], a[:, :, :50]), qr(a)[1]
+    assert min(seen) >= 4  # a tile holds 8 members
+    assert len(seen) == 4
+    assert all(map(np.array_equal, found, alone))
+
+
+@pytest.mark.usefixtures("_four_threads")
+def test_without_further_threads_one_does_it_all(monkeypatch):
+    """As when Python ends, or at the limit of the system."""
+
+    def refuse(*args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert run_chunks(lambda first, last: last - first, 64 * 16, LONG) == [64] * 16
 
 
 def test_small_work_stays_on_this_thread():

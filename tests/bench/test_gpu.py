@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 import mplinalg
+import mplinalg.batched
+import mplinalg.fem
 from mplinalg.bench import (
     catalogue,
     checks,
@@ -29,6 +31,7 @@ from mplinalg.bench import (
     gpu_peers,
     gpu_problems,
     row,
+    stacks,
     timing,
 )
 from mplinalg.bench.cli import main
@@ -55,6 +58,7 @@ def _quick(monkeypatch, tmp_path):
     monkeypatch.setattr(timing, "METERED_SAMPLE", 1e-6)
     monkeypatch.setattr(gpu_device, "ORDER", 16)
     monkeypatch.setattr(gpu_device, "COPIED", 1000)
+    monkeypatch.setattr(stacks, "SCALE", 1e-4)
     monkeypatch.setattr(gpu, "default_file", lambda: "gpu.jsonl")  # not among the results
     monkeypatch.setattr(gpu, "checkout", lambda: ROOT)  # also where a wheel is installed
     monkeypatch.chdir(tmp_path)
@@ -86,6 +90,20 @@ def cupy(cupy_on_host, monkeypatch):  # noqa: F811
     monkeypatch.setattr(mplinalg, "qr", our_qr)
     monkeypatch.setattr(mplinalg, "lstsq", lstsq)
     monkeypatch.setattr(mplinalg, "lu_factor", lambda a, precision: a)
+
+    def gemm(a, b, out, precision="working"):
+        return cupy_on_host.matmul(a, b, out=out)
+
+    def verb(self, alpha, a, b, beta, c):
+        cupy_on_host.matmul(a, b, out=c)
+
+    from mplinalg.ops.cupy_batched import CupyBatchedOps
+
+    monkeypatch.setattr(mplinalg.batched, "gemm", gemm)
+    monkeypatch.setattr(mplinalg.batched, "solve", lambda a, b, assume_a: solve(a, b))
+    contract = functools.partial(cupy_on_host.einsum, optimize=True)
+    monkeypatch.setattr(mplinalg.fem, "contract", contract)
+    monkeypatch.setattr(CupyBatchedOps, "gemm_batched", verb)
     # what the stand-in does not have
     monkeypatch.setattr(gpu_peers, "cholesky_solve", cupy_on_host.linalg.solve)
     monkeypatch.setattr(gpu_peers, "least_squares", least_squares)
@@ -397,10 +415,9 @@ def test_a_right_answer_passes_and_one_slightly_wrong_does_not(cupy, name):
     for parameters in suite.cases([N]):
         problem = suite.build(np.random.default_rng(0), **parameters)
         assert set(suite.peers) == set(problem.peers)
-        answer = problem.ours()
+        answer, by = problem.ours(), 1 + max(1e-6, 100 * problem.bound)
         wrong = (
-            (answer[0] * (1 + 1e-6), *answer[1:]) if isinstance(answer, tuple)
-            else answer * (1 + 1e-6)
+            (answer[0] * by, *answer[1:]) if isinstance(answer, tuple) else answer * by
         )  # fmt: skip
         assert problem.error(answer) <= problem.bound, parameters
         assert not problem.error(wrong) <= problem.bound, parameters
@@ -413,7 +430,8 @@ def test_the_librarys_own_solvers_pass_in_every_suite(cupy_on_host, name):  # no
     for parameters in list(suite.cases([20, 33]))[:2]:
         problem = suite.build(np.random.default_rng(0), **parameters)
         assert problem.error(problem.ours()) <= problem.bound, parameters
-        assert problem.report().status.is_success, parameters
+        if problem.report is not None:
+            assert problem.report().status.is_success, parameters
 
 
 def test_a_suite_for_a_gpu_refuses_the_processor_and_the_other_way_round():

@@ -305,6 +305,7 @@ def test_it_does_not_change(rng):
         ((2, 1, 1, "gll", "gll"), ValueError, "q must be at least 2 with quadrature='gll'"),
         ((2, 1.0, 2), TypeError, "p must be an integer"),
         ((2, 1, 2, "equispaced"), ValueError, "nodes must be one of 'gauss', 'gll'"),
+        ((2, 1, 2, ["gll"]), ValueError, "nodes must be one of 'gauss', 'gll'"),
         ((2, 1, 2, "gll", "gaus"), ValueError, "quadrature must be one of 'gauss', 'gll'"),
     ],
 )

@@ -1,5 +1,6 @@
 """fem.solve: conjugate gradients in every precision; nothing unsolved passes for solved."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -92,6 +93,14 @@ class TestPrecisions:
         expected = solve(operator, b, precision=precision)
         assert np.array_equal(solve(operator, scale * b, precision=precision), scale * expected)
 
+    @pytest.mark.parametrize("coefficient", [1e-306, 1e300])
+    def test_units_of_the_operator_without_preconditioner(self, precision, coefficient, rng):
+        """p' A p of a small A underflows if p is the residual, and 0 is not positive."""
+        operator = poisson(coefficient=coefficient)
+        b = operator.right_hand_side(rng.standard_normal(operator.ndof))
+        u = solve(operator, b, precision=precision, preconditioner=None)
+        assert relative_residual(operator, u, b) <= 1.01e-10
+
     def test_zero(self, precision):
         operator = poisson()
         zero = np.zeros(operator.ndof)
@@ -146,6 +155,15 @@ class TestLadder:
         assert report.precision == "fp64"
         assert "fp32: not positive definite -> fp64: converged" in str(report)
 
+    def test_iterations_are_counted_in_all(self, monkeypatch, rng):
+        monkeypatch.setattr(cg, "_PAYS_FROM", 0)
+        operator = poisson((9, 9, 9))
+        b = operator.right_hand_side(rng.standard_normal(operator.ndof))
+        with pytest.warns(LinAlgWarning, match="after 5 iterations"):
+            _, report = solve(operator, b, maxiter=5, full_output=True)
+        assert [(rung.format, rung.outcome) for rung in report.rungs] == [("fp32", "not converged")]
+        assert report.inner_iterations == 5
+
     def test_a_precision_that_is_pinned_is_not_left(self, broken, rng):
         operator = poisson()
         b = operator.right_hand_side(rng.standard_normal(operator.ndof))
@@ -164,6 +182,33 @@ class TestLadder:
         assert report.backward_error <= 1e-5
         with pytest.raises(ValueError, match="needs an operator of float64"):
             solve(operator, b, precision="fp64")
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16x2"])
+class TestOperatorsOfSinglePrecision:
+    """What single precision cannot hold is told; b itself is scaled before it is rounded."""
+
+    @pytest.fixture
+    def system(self, rng):
+        operator = poisson(dtype=np.float32, coefficient=2.0**10)
+        b = rng.uniform(0.5, 1, operator.ndof)
+        b[operator.fixed] = 0
+        return operator, b
+
+    @pytest.mark.parametrize("scale", [2.0**-100, 2.0**127, 2.0**130])
+    def test_the_solution_is_within_the_range(self, precision, scale, system):
+        operator, b = system
+        expected = solve(operator, b, precision=precision)
+        u = solve(operator, scale * b, precision=precision)
+        assert np.array_equal(u.astype(float), scale * expected.astype(float))
+
+    @pytest.mark.parametrize("scale", [2.0**-600, 2.0**-140, 2.0**600])
+    def test_the_solution_is_out_of_it(self, precision, scale, system):
+        operator, b = system
+        with pytest.warns(LinAlgWarning, match="out of range"):
+            _, report = solve(operator, scale * b, precision=precision, full_output=True)
+        assert report.status is Status.STAGNATED
+        assert not report.backward_error <= 1e-5
 
 
 class TestHonesty:
@@ -218,6 +263,32 @@ class TestHonesty:
         with pytest.raises(ValueError, match="x0 must be finite"):
             solve(operator, np.zeros_like(b), x0=b)
 
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    @pytest.mark.parametrize("coefficient", [2.0**-600, 2.0**600])
+    def test_a_solution_out_of_range(self, precision, coefficient, rng):
+        """It is infinite, or zero: neither solves the system."""
+        operator = poisson(coefficient=coefficient)
+        b = rng.standard_normal(operator.ndof) / coefficient
+        b[operator.fixed] = 0
+        with pytest.warns(LinAlgWarning, match="out of range"):
+            u, report = solve(operator, b, precision=precision, full_output=True)
+        assert report.status is Status.STAGNATED
+        assert [rung.outcome for rung in report.rungs] == ["out of range"]
+        assert not report.backward_error < 1
+        assert not np.isfinite(u).all() or not u.any()
+
+    def test_a_solution_that_is_rounded_to_subnormal_numbers(self, rng):
+        operator = poisson()
+        b = operator.right_hand_side(rng.standard_normal(operator.ndof))
+        with pytest.warns(LinAlgWarning, match="out of range"):
+            _, report = solve(operator, 2.0**-1060 * b, full_output=True)
+        assert 1e-10 < report.backward_error < 1e-2
+
+    def test_given_values_out_of_range(self):
+        operator = poisson(dtype=np.float32)
+        with pytest.raises(ValueError, match="b must be within the range of float32 at fixed"):
+            solve(operator, np.full(operator.ndof, 1e39))
+
     def test_overflow_is_not_convergence(self, rng):
         operator = poisson(coefficient=1e200)
         b = operator.right_hand_side(rng.standard_normal(operator.ndof))
@@ -266,6 +337,9 @@ class TestArguments:
             solve(operator, b, precision="fp16")
         with pytest.raises(ValueError, match="preconditioner must be"):
             solve(operator, b, preconditioner="ilu")
+        for maxiter in (0, -1, 1.5, "9"):
+            with pytest.raises(ValueError, match="maxiter must be a positive integer"):
+                solve(operator, b, maxiter=maxiter)
 
     def test_a_mass_matrix(self, rng):
         mesh, basis = StructuredMesh(3, (9, 9, 9), mapping=bent), TensorBasis.lagrange(3, 2, 4)
@@ -287,6 +361,18 @@ class TestArguments:
         assert np.array_equal(*results)
 
 
+@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+def test_the_workspace_is_what_is_taken(precision, rng):
+    operator = poisson((128, 128), p=4)
+    b = operator.right_hand_side(rng.standard_normal(operator.ndof))
+    solve(operator, b, precision=precision, tol=0.9)  # compiles
+    tracemalloc.start()
+    _, report = solve(operator, b, precision=precision, tol=0.9, full_output=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.7 * peak <= report.workspace_bytes <= 1.3 * peak
+
+
 def test_the_load_vector(rng):
     for cells in ((5,), (2, 3), (2, 1, 2)):
         mesh = StructuredMesh(len(cells), cells, mapping=bent)
@@ -301,3 +387,6 @@ def test_the_load_vector(rng):
         assert np.array_equal(both, np.stack([b, 2 * b]))
     with pytest.raises(ValueError, match="f must return shape"):
         load_vector(mesh, basis, lambda *x: np.zeros(3))
+    for bad in (None, 1j, lambda *x: x[0] + 0j):
+        with pytest.raises(TypeError, match="f must hold real numbers"):
+            load_vector(mesh, basis, bad)

@@ -232,6 +232,24 @@ def test_any_order_of_the_products(rng, optimize):
     assert len(contract_path("ij,jk,kl->il", *operands, optimize=optimize).steps) == 2
 
 
+def test_the_order_that_numpy_found(rng):
+    operands = [normal(rng, (4, 5)), normal(rng, (5, 6)), normal(rng, (6, 3))]
+    path, _ = np.einsum_path("ij,jk,kl->il", *operands)
+    got = contract("ij,jk,kl->il", *operands, optimize=path)
+    assert_is_einsum(got, "ij,jk,kl->il", operands)
+    assert np.array_equal(contract("ij->ji", operands[0], optimize=path[:1]), operands[0].T)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "longdouble"])
+def test_any_letters(rng, dtype):
+    a, b = rng.integers(0, 9, (3, 4)).astype(dtype), rng.integers(0, 9, (4, 5)).astype(dtype)
+    for subscripts in ("αβ,βγ", "αβ,βγ->γα", "é...,...ü"):
+        ascii_only = subscripts.translate(str.maketrans("αβγéü", "abcde"))
+        assert_is_einsum(contract(subscripts, a, b), ascii_only, [a, b])
+    many = [x for k in range(30) for x in (rng.integers(1, 3, 1).astype(dtype), [2 * k])]
+    assert contract(*many, []) == np.prod([x[0] for x in many[::2]])
+
+
 def test_the_order_takes_few_operations():
     n = 20
     chain = [np.ones((n, n)), np.ones((n, n)), np.ones(n)]

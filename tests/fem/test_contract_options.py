@@ -138,6 +138,27 @@ def test_arguments_of_the_wrong_kind(arguments, error, message):
         contract(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("optimize", "error", "message"),
+    [
+        ("fast", ValueError, "optimize='fast'.* not found"),
+        ([(0, 3), (0, 1)], ValueError, r"\(0, 3\) are not positions among 3"),
+        ([(0, 0), (0, 1)], ValueError, r"\(0, 0\) are not positions"),
+        ([(-1, 0), (0, 1)], ValueError, r"\(-1, 0\) are not positions"),
+        ([(0, 1), ()], ValueError, r"\(\) are not positions"),
+        ([(0, 1)], ValueError, "leaves 2 of 3 operands"),
+        (5, TypeError, "optimize must be a name"),
+        (("greedy", 100), TypeError, "optimize must be a name"),
+        ([0, 1], TypeError, "optimize must be a name"),
+        (np.array([[0, 1], [0, 1]]), TypeError, "optimize must be a name"),
+    ],
+)
+def test_an_order_that_is_none(optimize, error, message):
+    a = np.ones((2, 2))
+    with pytest.raises(error, match=message):
+        contract("ij,jk,kl", a, a, a, optimize=optimize)
+
+
 # -- precision -----------------------------------------------------------------------------------
 
 

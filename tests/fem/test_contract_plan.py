@@ -151,6 +151,18 @@ def test_plans_are_kept(rng):
     assert plan.plan.cache_info().misses == 3
 
 
+def test_the_plan_is_that_of_what_is_computed(rng):
+    """Operands of other dtypes are converted before."""
+    a, b = normal(rng, (30, 40)), normal(rng, (40, 50))
+    want = str(contract_path("ij,jk", a + 0j, b + 0j))
+    assert str(contract_path("ij,jk", a.astype("f"), b + 0j)) == want
+    (step,) = contract_path("ij,jk", np.asfortranarray(a, "f"), b + 0j).steps
+    assert step.product.layouts == ("transposed", "as it is")
+    for dtype in ("f", "e", "i", "O"):
+        copied = contract_path("ij,jk", a.astype(dtype), b.astype(dtype))
+        assert copied.steps[0].product.layouts == ("as it is", "as it is")
+
+
 def test_the_plan_is_a_table(rng):
     a, b, c = normal(rng, (4, 5)), normal(rng, (5, 6)), normal(rng, 4)
     text = str(contract_path("ij,jk,i->k", a, b, c))

@@ -94,6 +94,42 @@ def test_the_volume_of_a_ring():
     assert abs(weights.sum() - 3) <= 1e3 * U  # the interpolated ring errs by less than that
 
 
+def test_thin_and_distant_elements_are_not_flat():
+    """Aspect ratios and offsets as boundary layers and maps have them."""
+    basis = TensorBasis.lagrange(2, 4, 6)
+    for thin, offset in [(1e-10, 0.0), (1.0, 1e7), (1e-3, 1e5)]:
+
+        def turned(x, y, thin=thin, offset=offset):
+            return 0.6 * x - 0.8 * thin * y + offset, 0.8 * x + 0.6 * thin * y - offset
+
+        volume = StructuredMesh(2, 3, mapping=turned).geometry(basis).weights.sum()
+        error = 30 * basis.p**2 * U * (1 + offset) / thin
+        assert abs(volume - thin) <= error * thin
+    weights = StructuredMesh(2, (3, 3), lengths=(1, 1e-200)).geometry(basis).weights
+    assert abs(weights.sum() - 1e-200) <= 30 * basis.p**2 * U * 1e-200
+    # an edge that is a point, with quadrature points inside
+    weights = StructuredMesh(2, 3, mapping=lambda x, y: (x * (1 - y), y)).geometry(basis).weights
+    assert abs(weights.sum() - 0.5) <= 30 * basis.p**2 * U
+
+
+def test_no_elements_and_any_sequence_of_coordinates():
+    basis = TensorBasis.lagrange(2, 1, 2)
+    for none in ([], np.zeros(0, int)):
+        assert StructuredMesh(2, 3).geometry(basis, none).weights.shape == (0, 2, 2)
+    bent_mesh, same = (
+        StructuredMesh(2, 3, mapping=mapping)
+        for mapping in (bent, lambda *x: (image for image in bent(*x)))
+    )
+    assert np.array_equal(same.coordinates(basis), bent_mesh.coordinates(basis))
+
+
+def test_scatter_counts():
+    """Of booleans, how many elements a node has."""
+    mesh, basis = of((2, 2), 1)
+    ones = np.ones(9, bool)
+    assert mesh.scatter(mesh.gather(ones, basis), basis).tolist() == [1, 2, 1, 2, 4, 2, 1, 2, 1]
+
+
 class TestRefusals:
     @pytest.mark.parametrize("dim", [0, 4, -1, "3", None])
     def test_dimensions(self, dim):
@@ -103,7 +139,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("cells", "error"),
         [((2, 3), ValueError), (0, ValueError), ((1, 2, -1), ValueError), (1.5, TypeError),
-         ((1, 2, 2.0), TypeError), (True, TypeError)],
+         ((1, 2, 2.0), TypeError), (True, TypeError), (None, ValueError)],
     )  # fmt: skip
     def test_cells(self, cells, error):
         with pytest.raises(error, match="cells must be"):
@@ -122,6 +158,10 @@ class TestRefusals:
             StructuredMesh(2, 2, mapping=lambda x, y: (x,)).coordinates(basis)
         with pytest.raises(ValueError, match=r"shape of its arguments, \(9,\); got \(3,\)"):
             StructuredMesh(2, 2, mapping=lambda x, y: (x, y[:3])).coordinates(basis)
+        with pytest.raises(TypeError, match="must return 2 coordinates, got NoneType"):
+            StructuredMesh(2, 2, mapping=lambda x, y: None).coordinates(basis)
+        with pytest.raises(TypeError, match="coordinate 1 of the mapping must hold real numbers"):
+            StructuredMesh(2, 2, mapping=lambda x, y: (x, y + 1j)).coordinates(basis)
         with (
             np.errstate(divide="ignore"),
             pytest.raises(ValueError, match=r"mapping returns .*inf"),
@@ -162,3 +202,28 @@ class TestRefusals:
         mesh = StructuredMesh(2, 2, mapping=flat)
         with pytest.raises(ValueError, match=r"folds element 0, cell \(0, 0\)"):
             mesh.geometry(TensorBasis.lagrange(2, 1, 2))
+
+    @pytest.mark.parametrize("dim", [2, 3])
+    def test_elements_that_are_flat_but_for_rounding(self, dim, rng):
+        """Of a matrix of lower rank: the sign of its determinant is that of rounding errors."""
+        basis = TensorBasis.lagrange(dim, 1, 2)
+        for _ in range(50):
+            matrix = rng.uniform(-1, 1, (dim, dim - 1)) @ rng.uniform(-1, 1, (dim - 1, dim))
+            flat = StructuredMesh(dim, 1, mapping=lambda *x, matrix=matrix: matrix @ np.array(x))
+            with pytest.raises(ValueError, match=r"(flattens|folds) element 0"):
+                flat.geometry(basis)
+
+    @pytest.mark.parametrize("size", [1e-170, 1e-158, 1e170])
+    def test_determinants_out_of_range(self, size):
+        mesh = StructuredMesh(2, 2, lengths=size)
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            pytest.raises(ValueError, match=r"(flattens|folds|overflows in) element 0"),
+        ):
+            mesh.geometry(TensorBasis.lagrange(2, 1, 2))
+
+    @pytest.mark.parametrize("elements", [5, [-1], [9], [0.5], np.arange(9) > 3, [[0, 1]], "a"])
+    def test_elements(self, elements):
+        """A mask is not a list of numbers 0 and 1."""
+        with pytest.raises(ValueError, match=r"elements (must be|are numbered)"):
+            StructuredMesh(2, 3).geometry(TensorBasis.lagrange(2, 1, 2), elements)

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from mplinalg.kernels.cpu.batched import straight
 from mplinalg.kernels.cpu.batched.lane_tiles import integer, reals_of
 from mplinalg.kernels.cpu.batched.packed import read_packed, write_packed
-from mplinalg.kernels.cpu.lanes import ComplexLanes, read, where, width_of, write
+from mplinalg.kernels.cpu.lanes import ComplexLanes, where, width_of
 
 REALS = ["float32", "float64"]
 DTYPES = [*REALS, "complex64", "complex128"]
@@ -23,34 +23,21 @@ def width(dtype):
     return 64 // np.dtype(dtype).type(0).real.itemsize
 
 
-def apply(function, count, outputs, *, packed=False, stride=None):
+def apply(function, count, outputs):
     """Compile ``function(numbers) -> numbers`` for one register's width of members.
 
-    Members are rows of arrays of `count` numbers, and of `outputs` in what is written; `stride`
-    counts numbers from one member to the next.
+    Members are rows of arrays of `count` numbers, and of `outputs` in what is written.
     """
-    step = count if stride is None else stride
 
     @intrinsic
     def operation(typingctx, x, y):
         def codegen(context, builder, signature, values):
             is_complex = isinstance(signature.args[0].dtype, types.Complex)
-            parts = 1 + is_complex
             source, target = (
                 reals_of(context, builder, kind, value)
                 for kind, value in zip(signature.args, values, strict=True)
             )
-            if packed:
-                numbers = read_packed(builder, source, count, is_complex)
-            else:
-                numbers = read(builder, source, count, parts * step, is_complex)
-            found = function(numbers)
-            is_complex = isinstance(signature.args[1].dtype, types.Complex)
-            if packed:
-                write_packed(builder, target, found)
-            else:
-                distance = integer((1 + is_complex) * max(outputs, 1))
-                write(builder, target, found, distance)
+            write_packed(builder, target, function(read_packed(builder, source, count, is_complex)))
             return context.get_dummy_value()
 
         return types.void(x, y), codegen
@@ -175,25 +162,22 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(
-    ("dtype", "count", "packed"),
-    [(dtype, count, True) for dtype in DTYPES for count in COUNTS[dtype]]
-    + [("float64", 3, False), ("float64", 13, False), ("complex64", 9, False)],
+    ("dtype", "count"), [(dtype, count) for dtype in DTYPES for count in COUNTS[dtype]]
 )
-def test_numbers_find_their_lanes_and_back(dtype, count, packed):
+def test_numbers_find_their_lanes_and_back(dtype, count):
     """Each number, in its lane, is moved on by one place: all others would show."""
     members = width(dtype)
     x = np.arange(1, members * count + 1).reshape(members, count).astype(dtype)
     if np.dtype(dtype).kind == "c":
         x = x - 1j * x
-    run = apply(lambda numbers: [*numbers[1:], numbers[0]], count, count, packed=packed)
+    run = apply(lambda numbers: [*numbers[1:], numbers[0]], count, count)
     assert np.array_equal(run(x), np.roll(x, -1, axis=1))
 
 
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("dtype", "count"), [("float32", 6), ("float32", 11), ("float64", 3), ("float64", 5)]
 )
-def test_nothing_is_read_or_written_beyond_the_members(dtype, count, packed):
+def test_nothing_is_read_or_written_beyond_the_members(dtype, count):
     """The tile lies between numbers that would show, and must be kept."""
     members = width(dtype)
     room = np.full(members * (count + 2 * 16), np.nan, dtype)
@@ -209,10 +193,7 @@ def test_nothing_is_read_or_written_beyond_the_members(dtype, count, packed):
                 builder.gep(reals_of(context, builder, kind, value), [start])
                 for kind, value in zip(signature.args, values, strict=True)
             )
-            if packed:
-                write_packed(builder, target, read_packed(builder, source, count, False))
-            else:
-                write(builder, target, read(builder, source, count, count, False), count)
+            write_packed(builder, target, read_packed(builder, source, count, False))
             return context.get_dummy_value()
 
         return types.void(x, y), codegen
@@ -221,16 +202,6 @@ def test_nothing_is_read_or_written_beyond_the_members(dtype, count, packed):
     written = slice(16 * members, 16 * members + inside.size)
     assert np.array_equal(out[written], inside)
     assert np.all(np.delete(out, written) == -7)
-
-
-@pytest.mark.parametrize("stride", [0, 5, 9])
-def test_strides_from_member_to_member(rng, stride):
-    memory = rng.standard_normal(8 * 9 + 4)
-    run = apply(lambda numbers: numbers, 4, 4, stride=stride)
-    want = np.stack([memory[stride * k : stride * k + 4] for k in range(8)])
-    x = np.zeros((8, len(memory)))
-    x[0] = memory  # read from the beginning on
-    assert np.array_equal(run(x), want)
 
 
 def test_widths():

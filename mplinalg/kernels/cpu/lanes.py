@@ -10,9 +10,9 @@ stays in registers as long as there are enough. A comparison gives a mask, not a
         d = a[0][0] * a[1][1] - a[0][1] * a[1][0]
         return [(a[1][1] * b[0] - a[0][1] * b[1]) / d, (a[0][0] * b[1] - a[1][0] * b[0]) / d]
 
-An intrinsic reads members with `read`, calls such a function, and writes with `write`. It takes
-the sizes as literals (``prefer_literal=True``), so that kernels made by a function of the size
-(closures over integers) are cached on disk like any others.
+An intrinsic reads members (`batched.packed.read_packed`), calls such a function, and writes what
+it returns. It takes the sizes as literals (``prefer_literal=True``), so that kernels made by a
+function of the size (closures over integers) are cached on disk like any others.
 
 NaN and infinity keep their meaning; sums may be contracted to fused multiply-adds. Nothing one
 member holds has an influence on another.
@@ -28,15 +28,14 @@ from llvmlite import ir
 from numba.core import cgutils
 
 __all__ = [
-    "REGISTER_BYTES", "ComplexLanes", "Lanes", "Mask", "read", "real_bytes", "shuffled",
-    "transposed", "where", "width_of", "write",
+    "REGISTER_BYTES", "ComplexLanes", "Lanes", "Mask", "real_bytes", "shuffled", "transposed",
+    "where", "width_of",
 ]  # fmt: skip
 
 REGISTER_BYTES = 64
 """Of a group of members: one AVX-512 register; two AVX2's, four NEON's."""
 
 _CONTRACT = ("contract", "nsz")
-_INDEX = ir.IntType(64)
 _PLACE = ir.IntType(32)
 
 
@@ -211,7 +210,7 @@ class ComplexLanes:
         return self.real * self.real + self.imag * self.imag
 
     def inverse(self) -> ComplexLanes:
-        """One over this, without overflow where the answer has none (Smith 1962)."""
+        """One over this, without squares that overflow (Smith 1962)."""
         larger = abs(self.real) >= abs(self.imag)
         top, bottom = where(larger, self.real, self.imag), where(larger, self.imag, self.real)
         ratio = bottom / top
@@ -229,7 +228,7 @@ def where(mask: Mask, first: Any, second: Any) -> Any:
     return Lanes(first.builder, first.builder.select(mask.value, first.value, second.value))
 
 
-# -- between memory and registers ----------------------------------------------------------------
+# -- between registers ---------------------------------------------------------------------------
 
 
 def transposed(builder: Any, rows: Sequence[Any]) -> list[Any]:
@@ -256,84 +255,3 @@ def shuffled(builder: Any, first: Any, second: Any, places: Sequence[int]) -> An
     """The numbers at `places` of two registers, those of the second counted on after the first."""
     indices = ir.Constant(ir.VectorType(_PLACE, len(places)), list(places))
     return builder.shuffle_vector(first, second, indices)
-
-
-def _starts(count: int, width: int) -> list[int]:
-    """Where groups of `width` of `count` numbers begin; the last may reach back into another."""
-    starts = list(range(0, count - width + 1, width))
-    if count > width and count % width:
-        starts.append(count - width)
-    return starts
-
-
-def _offset(builder: Any, stride: Any, member: int, number: int) -> Any:
-    """``member * stride + number``; the stride is an LLVM value or an integer."""
-    if isinstance(stride, int):
-        return ir.Constant(_INDEX, member * stride + number)
-    start = builder.mul(stride, ir.Constant(_INDEX, member))
-    return builder.add(start, ir.Constant(_INDEX, number))
-
-
-def read(builder: Any, pointer: Any, count: int, stride: Any, is_complex: bool) -> list[Any]:
-    """The first `count` numbers of each of the members behind a pointer to reals.
-
-    Parameters
-    ----------
-    builder : ir.IRBuilder
-    pointer : LLVM value
-        Of float or double; complex numbers lie as pairs.
-    count : int
-        Contiguous numbers of a member.
-    stride : int or LLVM value of 64 bits
-        Reals from one member to the next; 0 gives all lanes the same member.
-    is_complex : bool
-
-    Returns
-    -------
-    list of Lanes or of ComplexLanes, `count` of them
-    """
-    if is_complex:
-        reals = read(builder, pointer, 2 * count, stride, False)
-        return [ComplexLanes(*pair) for pair in zip(reals[::2], reals[1::2], strict=True)]
-    real = pointer.type.pointee
-    width, size = width_of(real), real_bytes(real)
-    kind = ir.VectorType(real, width)
-    found: list[Any] = [None] * count
-    for start in _starts(count, width):
-        rows = []
-        for member in range(width):
-            place = builder.gep(pointer, [_offset(builder, stride, member, start)])
-            rows.append(builder.load(builder.bitcast(place, kind.as_pointer()), align=size))
-        for k, row in enumerate(transposed(builder, rows)):
-            found[start + k] = Lanes(builder, row)
-    for k in range(count):
-        if found[k] is None:
-            row = ir.Constant(kind, ir.Undefined)
-            for member in range(width):
-                place = builder.gep(pointer, [_offset(builder, stride, member, k)])
-                number = builder.load(place, align=size)
-                row = builder.insert_element(row, number, ir.Constant(_PLACE, member))
-            found[k] = Lanes(builder, row)
-    return found
-
-
-def write(builder: Any, pointer: Any, numbers: Sequence[Any], stride: Any) -> None:
-    """Store what `read` reads. Of more numbers than a register holds some are stored twice."""
-    if numbers and isinstance(numbers[0], ComplexLanes):
-        write(builder, pointer, [part for z in numbers for part in (z.real, z.imag)], stride)
-        return
-    real = pointer.type.pointee
-    width, size, count = width_of(real), real_bytes(real), len(numbers)
-    kind = ir.VectorType(real, width)
-    starts = _starts(count, width)
-    for start in starts:
-        rows = transposed(builder, [numbers[start + k].value for k in range(width)])
-        for member, row in enumerate(rows):
-            place = builder.gep(pointer, [_offset(builder, stride, member, start)])
-            builder.store(row, builder.bitcast(place, kind.as_pointer()), align=size)
-    if not starts:
-        for k, number in enumerate(numbers):
-            for member in range(width):
-                place = builder.gep(pointer, [_offset(builder, stride, member, k)])
-                one = builder.extract_element(number.value, ir.Constant(_PLACE, member))
-                builder.store(one, place, align=size)

@@ -3,8 +3,9 @@
     C <- alpha op(A) op(B) + beta C
 
 of stacks (N, rows, columns) with any strides. Small members are multiplied by batched_gemm.cu, and
-in fp16, bf16 and fp16x2 by batched_gemm_low.cu, which rounds operands as it reads them. Others,
-tf32, and what kernels cannot be had for, go to cuBLAS. Nothing here waits for the device.
+in fp16, bf16 and fp16x2 by batched_gemm_low.cu, which rounds operands as it reads them; arrays of
+half precision, too. Others, tf32, and what kernels cannot be had for, go to cuBLAS. Nothing here
+waits for the device.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import cupy
 import numpy as np
 
-from ...precision import FP32, TF32, Format, working_format
+from ...precision import FP16, FP32, TF32, Format, working_format
 from . import blas, fallbacks, loader
 from .batched import place
 from .catalogue_batched import LOW_TILES, TILES, products_at_once
@@ -24,6 +25,8 @@ from .low import _images as images
 _LARGEST = {"f": 64, "d": 64, "F": 32, "D": 32}
 """Order of the largest members that `batched_gemm` is for."""
 _FORMATS = {"fp16": "half", "bf16": "__nv_bfloat16", "fp16x2": "fp16x2"}
+_HALF = "e"
+_HELD = TYPES | {_HALF: "half"}
 _WARPS = 4
 _TOP = 12
 """Scaled fp16 operands are below 2 to this power."""
@@ -37,6 +40,11 @@ def multiply(
 ) -> None:  # fmt: skip
     """C <- alpha op(A) op(B) + beta C, operands rounded to `fmt` if that is given."""
     (a, conj_a), (b, conj_b) = (_operand(x, t) for x, t in ((a, transa), (b, transb)))
+    if c.dtype.char == _HALF:
+        if fmt not in (None, FP16):
+            raise ValueError(f"half precision is multiplied in fp16, not in {fmt.name}")
+        _multiply_low(_parts(alpha)[0], a, b, _parts(beta)[0], c, FP16)
+        return
     if fmt is None or fmt == working_format(c.dtype):
         _multiply(alpha, a, conj_a, b, conj_b, beta, c)
         return
@@ -105,9 +113,9 @@ def _parts(x: complex) -> tuple[float, float]:
 
 
 def _multiply_low(alpha: float, a: Array, b: Array, beta: float, c: Array, fmt: Format) -> None:
-    """Of real stacks, members of A and B scaled by powers of two and rounded."""
+    """Of real stacks, members of A and B scaled by powers of two, unless they are of 16 bits."""
     (count, m, n), k = c.shape, a.shape[2]
-    held = TYPES[c.dtype.char]
+    held = _HELD[c.dtype.char]
     name = _FORMATS.get(fmt.name)
     if name is not None and _is_placed(c):
         tiles = LOW_TILES[held, name]
@@ -123,15 +131,16 @@ def _multiply_low(alpha: float, a: Array, b: Array, beta: float, c: Array, fmt: 
             fallbacks.note(reason)
         else:
             return
-    (left, one), (right, two) = (_rounded(x, fmt) for x in (a, b))
+    wide = np.dtype(np.float32) if c.dtype.char == _HALF else c.dtype
+    (left, one), (right, two) = (_rounded(x.astype(wide, copy=False), fmt) for x in (a, b))
     product = cupy.empty(c.shape, np.float32)
     terms = _TERMS if len(left) > 1 else _TERMS[-1:]
     for number, (factor, i, j) in enumerate(terms):
         added = float(number > 0)
         blas.gemm_batched(factor, left[i], right[j], added, product, tf32=fmt == TF32)
-    result = _times_power(product.astype(c.dtype), -(one + two))
-    result *= c.dtype.type(alpha)
-    c[...] = result if beta == 0 else result + c.dtype.type(beta) * c
+    result = _times_power(product.astype(wide, copy=False), -(one + two))
+    result *= wide.type(alpha)
+    c[...] = result if beta == 0 else result + wide.type(beta) * c
 
 
 def _rounded(a: Array, fmt: Format) -> tuple[list[Array], Array]:

@@ -369,12 +369,12 @@ def gemm_batched(
 def _stack(x: Array, trans: str, turned: bool) -> tuple[Array, str]:
     """op(x) as a stack of which `operand` copies nothing, and the flag."""
     trans = real_flag(trans, x.dtype)
-    by_rows = is_f_like(x[0]) if turned else is_c_like(x[0])
-    if trans == "C" and by_rows:
-        return cupy.conj(x), "T"
     usable = is_f_like(x[0]) or is_c_like(x[0])
     if not usable or x.strides[0] < 0 or x.strides[0] % x.itemsize:
         x = cupy.ascontiguousarray(x)
+    by_rows = is_f_like(x[0]) if turned else is_c_like(x[0])
+    if trans == "C" and by_rows:  # conjugates are in the order of strides
+        return cupy.ascontiguousarray(cupy.conj(x)), "T"
     return x, trans
 
 

@@ -21,8 +21,10 @@ __all__ = [
     "NOT_FINITE",
     "gesv_one_by_one",
     "getrf_one_by_one",
+    "largest_part",
     "posv_one_by_one",
     "potrf_one_by_one",
+    "power_inside",
 ]
 
 NOT_FINITE = -1
@@ -31,7 +33,7 @@ _ONE_NORM = np.uint8(ord("1"))
 
 
 @exact_kernel
-def _size(numbers):  # type: ignore[no-untyped-def]
+def largest_part(numbers):  # type: ignore[no-untyped-def]
     """The largest |re| or |im|; NaN if there is one, and infinity."""
     top = 0.0
     for value in numbers:
@@ -44,7 +46,7 @@ def _size(numbers):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _power(size, is_single):  # type: ignore[no-untyped-def]
+def power_inside(size, is_single):  # type: ignore[no-untyped-def]
     """The power of two by which numbers of such a size get away from the ends of the range."""
     end = 2.0**96 if is_single else 2.0**960
     step = 2.0**24 if is_single else 2.0**64
@@ -108,8 +110,8 @@ def _norm1(work, n, lower):  # type: ignore[no-untyped-def]
 @exact_kernel
 def _solve(solver, flag, n, nrhs, lu, ipiv, b, y, x, power, info):  # type: ignore[no-untyped-def]
     """x <- A^-1 b with the factors of power A; x is as scaled as numbers allow meanwhile."""
-    size = _size(b)
-    shift = _power(size, y.real.itemsize == 4)
+    size = largest_part(b)
+    shift = power_inside(size, y.real.itemsize == 4)
     _to_columns(b, y, n, nrhs, shift)
     if flag == NO:
         call(
@@ -125,10 +127,10 @@ def _solve(solver, flag, n, nrhs, lu, ipiv, b, y, x, power, info):  # type: igno
 def _getrf(getrf, gecon, n, a, lu, ipiv, work, extra, found, info):  # type: ignore[no-untyped-def]
     """P (power A) = L U by columns; returns info, rcond and the power of two."""
     real = a.real
-    size = _size(a)
+    size = largest_part(a)
     if not size < np.inf:
         return NOT_FINITE, np.nan, 1.0
-    power = _power(size, real.itemsize == 4)
+    power = power_inside(size, real.itemsize == 4)
     _to_columns(a, lu, n, n, power)
     norm = real.dtype.type(_norm1(lu, n, False))
     call(getrf, (n, n, at(lu, 0), n, at(ipiv, 0), at(info, 0)))
@@ -148,7 +150,7 @@ def _potrf(potrf, pocon, n, upper, a, c, work, extra, found, info):  # type: ign
     size = _lower_to_columns(a, c, n, upper, 1.0)
     if not size < np.inf:
         return NOT_FINITE, np.nan, 1.0
-    power = _power(size, real.itemsize == 4)
+    power = power_inside(size, real.itemsize == 4)
     _lower_to_columns(a, c, n, upper, power)
     norm = real.dtype.type(_norm1(c, n, True))
     call(potrf, (LOWER, n, at(c, 0), n, at(info, 0)))
@@ -190,7 +192,7 @@ def gesv_one_by_one(getrf, gecon, getrs, n, nrhs, extra, a, b, x, info, rcond): 
         info[k], rcond[k], power = _getrf(
             getrf, gecon, n, here, lu, ipiv, work, extra, found, state
         )
-        if info[k] == 0 and not _size(right) < np.inf:
+        if info[k] == 0 and not largest_part(right) < np.inf:
             info[k] = NOT_FINITE
         if info[k] != 0:
             target[:] = np.nan
@@ -211,7 +213,7 @@ def posv_one_by_one(potrf, pocon, potrs, n, nrhs, extra, a, b, x, info, rcond): 
         right = b[k * n * nrhs : (k + 1) * n * nrhs]
         target = x[k * n * nrhs : (k + 1) * n * nrhs]
         info[k], rcond[k], power = _potrf(potrf, pocon, n, True, here, c, work, extra, found, state)
-        if info[k] == 0 and not _size(right) < np.inf:
+        if info[k] == 0 and not largest_part(right) < np.inf:
             info[k] = NOT_FINITE
         if info[k] != 0:
             target[:] = np.nan

@@ -14,6 +14,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba.core import types as numba_types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from .. import lapack
 from ..calls import at, call
 from ..jit import kernel
 from ..lanes import where
+from .careful import largest_part, power_inside
 from .elimination import put_constant
 from .householder import unit_column
 from .lane_tiles import (
@@ -32,13 +34,14 @@ from .lane_tiles import (
     put_lanes,
     reals_of,
     store_tile,
+    tile_of,
     workspace,
 )  # fmt: skip
 from .packed import read_packed, write_packed
 from .qr_stacks import by_lapack, fits_tiles, run_members, width_for
-from .straight import lu
+from .straight import largest_size, lu
 from .straight import solve_upper as solve_in_registers
-from .substitution import inverse_of_product, largest_column
+from .substitution import largest_column
 from .tiled import getrf_tile, solve_upper
 
 __all__ = ["getri_stack", "inverse_stack"]
@@ -68,6 +71,13 @@ def _one_norm(columns: list[list[Any]]) -> Any:
     return top + check
 
 
+def _rcond(norm: Any, inverse: Any) -> Any:
+    """1 / (||A|| ||A^-1||); 0 where ||A|| is so near the ends of the range that U may exceed it."""
+    most = largest_size(isinstance(norm.value.type.element, ir.FloatType))
+    inside = (norm < most) & (norm > 1.0 / most)
+    return where(inside, 1.0 / (norm * inverse), norm.constant(0.0))
+
+
 @intrinsic(prefer_literal=True)
 def _invert_in_registers(typingctx, n, a, x, rcond, first):  # type: ignore[no-untyped-def]
     """The inverses of as many members as there are lanes, from `first` on; members are packed."""
@@ -90,7 +100,7 @@ def _invert_in_registers(typingctx, n, a, x, rcond, first):  # type: ignore[no-u
         solve_in_registers(rows, inverses, columns)
         flat = [columns[j][i] for i in range(order) for j in range(order)]
         write_packed(builder, reals(2, stride), flat)
-        write_packed(builder, reals(3, 1), [1.0 / (norm * _one_norm(columns))])
+        write_packed(builder, reals(3, 1), [_rcond(norm, _one_norm(columns))])
         return context.get_dummy_value()
 
     return types.void(n, a, x, rcond, types.intp), codegen
@@ -110,6 +120,19 @@ def _straight_kernel(n: int) -> Any:
 
 
 # -- in tiles -------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _put_rcond(typingctx, t, norm, inverse):  # type: ignore[no-untyped-def]
+    """Number `norm` <- `_rcond` of itself and number `inverse`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        t, norm, inverse = values
+        tile = tile_of(context, builder, signature.args[0], t)
+        tile.set_real(norm, _rcond(tile[norm].real, tile[inverse].real))
+        return context.get_dummy_value()
+
+    return types.void(t, types.intp, types.intp), codegen
 
 
 @kernel
@@ -132,7 +155,7 @@ def _inverse_tiles(count, n, a, x, rcond):  # type: ignore[no-untyped-def]
         getrf_tile(t, n, ld, 2 * n, False, ones, inverses, rows, found)
         solve_upper(t, 0, 1, ld, n, inverses, t, n * ld, ld, n)
         largest_column(t, n * ld, n, n, ld, norm + 1)
-        inverse_of_product(t, norm, norm + 1)
+        _put_rcond(t, norm, norm + 1)
         put_lanes(t, norm, rcond, first)
         store_tile(0, t, x, first, n * n, n, n * ld, 1, ld)
 
@@ -152,13 +175,13 @@ def _modulus(number):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _largest_column(a, first, n, sums):  # type: ignore[no-untyped-def]
-    sums[:] = 0
-    for i in range(n):
-        for j in range(n):
-            sums[j] += _modulus(a[first + i * n + j])
+def _largest_column(a, n):  # type: ignore[no-untyped-def]
+    """The 1-norm of a matrix by columns; NaN where something is not finite."""
     top, check = 0.0, 0.0
-    for total in sums:
+    for j in range(n):
+        total = 0.0
+        for i in range(n):
+            total += _modulus(a[i + j * n])
         top = max(top, total)
         check += total * 0
     return top + check
@@ -169,23 +192,29 @@ def _inverse_members(getrf, getri, count, n, lwork, a, x, rcond, info):  # type:
     piv = np.empty(n, np.int32)
     work = np.empty(n * n, a.dtype)  # by columns
     space = np.empty(lwork, a.dtype)
-    sums = np.empty(n)
     for member in range(count):
         start = member * n * n
-        norm = _largest_column(a, start, n, sums)
+        # (power A)^-1 power: what U and sums of a column hold stays within the range
+        size = largest_part(a[start : start + n * n])
+        power = a.real.dtype.type(power_inside(size, a.real.itemsize == 4))
         for i in range(n):
             for j in range(n):
-                work[i + j * n] = a[start + i * n + j]
+                work[i + j * n] = a[start + i * n + j] * power
+        norm = _largest_column(work, n)
         code = info[member : member + 1]
         call(getrf, (n, n, at(work, 0), n, at(piv, 0), at(code, 0)))
         if code[0] == 0:
             call(getri, (n, at(work, 0), n, at(piv, 0), at(space, 0), lwork, at(code, 0)))
-        for i in range(n):
-            for j in range(n):
-                x[start + i * n + j] = work[i + j * n]
         rcond[member] = 0
         if code[0] == 0:
-            rcond[member] = 1 / norm / _largest_column(x, start, n, sums)
+            rcond[member] = 1 / norm / _largest_column(work, n)
+        check = 0.0
+        for i in range(n):
+            for j in range(n):
+                number = work[i + j * n] * power
+                x[start + i * n + j] = number
+                check += (abs(number.real) + abs(number.imag)) * 0
+        rcond[member] += check
 
 
 def getri_stack(a: Array, x: Array, rcond: Array, info: Array) -> None:
@@ -196,7 +225,7 @@ def getri_stack(a: Array, x: Array, rcond: Array, info: Array) -> None:
     a, x : array
         As `inverse_stack`.
     rcond : array of float64, shape (N,)
-        With true absolute values; 0 where `info` is not.
+        With true absolute values; 0 where `info` is not, NaN where the inverse is not finite.
     info : array of int32, shape (N,)
         Receives LAPACK's info: 0, or i > 0 where pivot i is exactly zero.
     """

@@ -1,9 +1,9 @@
 """Members that lie one behind the other in memory, from there to lanes and back.
 
-As `lanes.read` and `lanes.write`, where the distance from one member to the next is the length of a
-member. Numbers change places between registers by shuffles, of which a processor does one at a
-time; so there are as few as can be: half registers are put together while they are loaded, and
-members much shorter than a register are loaded many at a time.
+The distance from one member to the next is the length of a member. Numbers change places between
+registers by shuffles, of which a processor does one at a time; so there are as few as can be: half
+registers are put together while they are loaded, and members much shorter than a register are
+loaded many at a time.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def run_members(
     seconds : float
         That a member takes, about.
     width : int, optional
-        The fewest members that `function` takes. Where there are not so many, it is given some of
-        them more than once.
+        The members that `function` takes together, and the fewest. Where there are not so many, it
+        is given some of them more than once.
     """
     count = len(outputs[0])
 
@@ -95,4 +95,4 @@ def run_members(
         for start in range(first, last, step):
             run(start, min(start + step, last))
 
-    run_chunks(work, count, seconds)
+    run_chunks(work, count, seconds, width)

@@ -1,7 +1,8 @@
 """Which kernel solves a stack: straight code, tiles, or that of single systems in a loop.
 
 Where a border lies depends on the size and the dtype alone, never on how many members there are: so
-the answer of a member is the same, bit for bit, whatever batch it is in. Stacks have any strides;
+the answer of a member is the same, bit for bit, whatever batch it is in. (LAPACK may use threads
+for a large one; then last bits depend on how many.) Stacks have any strides;
 results are C-contiguous.
 """
 
@@ -38,6 +39,8 @@ _FEW = 4
 _LARGEST_TILE = 9 * 2**18
 """Bytes of a tile: with order 128, also complex. Larger ones are still not slower than LAPACK where
 there are as many members as lanes, but batches of large matrices are often small."""
+_BLAS_THREADS_FROM = 100**2
+"""Numbers of a matrix from which LAPACK may wake threads of its own; for real ones it is 128^2."""
 _RATE = 1e10
 """Real operations a second, about."""
 _TRANS = {"N": 0, "T": 1, "C": 2}
@@ -277,7 +280,7 @@ def _extra(a: Array) -> Array:
 
 def _run(run: Any, a: Array, nrhs: int) -> None:
     """On threads where the matrices are so small that BLAS keeps to one itself."""
-    if _fits(a, 0):
-        run_chunks(run, len(a), _seconds(a, nrhs) + 2e-6)
+    if a[:1].size < _BLAS_THREADS_FROM:
+        run_chunks(run, len(a), _seconds(a, nrhs) + 2e-6, 1)
     else:
         run(0, len(a))

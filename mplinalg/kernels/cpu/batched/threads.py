@@ -6,11 +6,12 @@ taken in turn by whoever is free, and the calling thread takes them too, so that
 other work delays a call but never blocks it.
 
 What a chunk is computed to must not depend on where chunks begin: then the results do not depend
-on the number of threads.
+on the number of threads. What BLAS computes on threads of its own does, in the last bits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -22,7 +23,7 @@ from typing import Any
 __all__ = ["blas_threads", "chunks", "run_chunks"]
 
 GRAIN = 64
-"""Chunks begin at multiples of this many members: full registers, for every type of number."""
+"""Members of the smallest chunk, if nothing else is said: full registers, of every type."""
 _WORTHWHILE = 200e-6
 """Seconds of work that a thread is woken for."""
 _ROUNDS = 4
@@ -47,20 +48,23 @@ def blas_threads() -> int:
     return max(1, *counts) if counts else 1
 
 
-def chunks(count: int, pieces: int) -> list[tuple[int, int]]:
-    """`count` members in about `pieces` ranges (first, last + 1) that begin at multiples of GRAIN.
+def chunks(count: int, pieces: int, grain: int = GRAIN) -> list[tuple[int, int]]:
+    """`count` members in about `pieces` ranges (first, last + 1) from multiples of `grain` on.
 
     >>> chunks(200, 2)
     [(0, 128), (128, 200)]
+    >>> chunks(5, 2, 1)
+    [(0, 3), (3, 5)]
     """
-    grains = -(-count // GRAIN)
-    length = GRAIN * max(1, -(-grains // max(pieces, 1)))
+    grains = -(-count // grain)
+    length = grain * max(1, -(-grains // max(pieces, 1)))
     return [(first, min(first + length, count)) for first in range(0, count, length)]
 
 
 def run_chunks(
-    function: Callable[[int, int], Any], count: int, cost_per_member_seconds: float
-) -> list[Any]:
+    function: Callable[[int, int], Any], count: int, cost_per_member_seconds: float,
+    grain: int = GRAIN,
+) -> list[Any]:  # fmt: skip
     """``function(first, last)`` for ranges that make up ``range(count)``, on several threads.
 
     Parameters
@@ -72,6 +76,9 @@ def run_chunks(
         Members in all; `function` is not called for 0.
     cost_per_member_seconds : float
         An estimate, by which threads are woken only where they save time.
+    grain : int, optional
+        Ranges begin at multiples of it: the members that `function` computes together, 1 if it
+        takes one after the other. So a few large members are divided as well.
 
     Returns
     -------
@@ -85,12 +92,12 @@ def run_chunks(
     """
     if count == 0:
         return []
-    threads = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // GRAIN))
+    threads = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // grain))
     if threads > 1:
         threads = min(threads, blas_threads())
     if threads <= 1:
         return [function(0, count)]
-    ranges = chunks(count, _ROUNDS * threads)
+    ranges = chunks(count, _ROUNDS * threads, grain)
     results: list[Any] = [None] * len(ranges)
     turn = itertools.count()
     stopped = threading.Event()
@@ -128,15 +135,21 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def _start(work: Callable[[], None], count: int) -> list[Future[None]]:
-    """`work`, begun `count` times on the threads of a pool that lives as long as the process."""
+    """`work`, begun `count` times on the threads of a pool that lives as long as the process.
+
+    Fewer times if there can be no more threads: at the limit of the system, or when Python ends.
+    """
     global _pool
     with _lock:
         if _pool is None or _pool[0] < count:
             if _pool is not None:
                 _pool[1].shutdown(wait=False)
             _pool = count, ThreadPoolExecutor(count, thread_name_prefix="mplinalg")
-        pool = _pool[1]
-        return [pool.submit(work) for _ in range(count)]
+        begun = []
+        with contextlib.suppress(RuntimeError):
+            for _ in range(count):
+                begun.append(_pool[1].submit(work))
+        return begun
 
 
 def _forget() -> None:

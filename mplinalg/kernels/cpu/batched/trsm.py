@@ -42,7 +42,7 @@ _WORD = ir.IntType(32)
 
 
 def _quotient(row: list[Lanes], number: list[Any]) -> list[Lanes]:
-    """A row divided by a number, without overflow where the answer has none (Smith 1962)."""
+    """A row divided by a number, without squares that overflow (Smith 1962)."""
     parts = [[rows.splat(v.builder, part, v.value.type.count) for part in number] for v in row]
     if len(number) == 1:
         return [v / part for v, (part,) in zip(row, parts, strict=True)]
