@@ -1,6 +1,6 @@
 """mplinalg: dense linear algebra with low-precision factors and double-precision answers."""
 
-from . import batched, fem
+from . import batched, fem, tiled
 from .config import show_config
 from .dense.cholesky import Cholesky, cho_factor, cho_solve
 from .dense.lstsq import LstsqResult, lstsq
@@ -32,4 +32,5 @@ __all__ = [
     "qr",
     "show_config",
     "solve",
+    "tiled",
 ]

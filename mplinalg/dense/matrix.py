@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import numpy as np
 
 from ..errors import LinAlgError
-from ..factor.blocks import blocks, exponents, shifted
+from ..factor.blocks import blocks
 from ..factor.butterfly import ButterflyFactors, butterfly_lu, padded, suits
 from ..factor.cholesky import CholeskyFactors, cholesky
 from ..factor.lu import LUFactors, lu
@@ -16,8 +13,9 @@ from ..factor.qr import qr
 from ..factor.scaling import Scaling, equilibrate, equilibrate_hermitian
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, working_format
-from ..refine.ladder import Factors, Rung
+from ..refine.ladder import Factors, LinearSystem, Rung
 from . import messages
+from .scaled import enter, extreme_limits, leave
 from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMMETRIC
 
 CHOLESKY = "Cholesky"
@@ -29,11 +27,6 @@ _ROW_RATIO = 2.0**10
 """Rows that differ in size by more than this are equilibrated before they go to a lower format."""
 _SAFE_FP32 = (1e-25, 1e30)
 _MIRROR_BLOCK = 256
-
-
-def _extreme_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Magnitudes outside these are brought into range before anything is computed."""
-    return (1e-12, 1e12) if working_format(dtype) is FP32 else (1e-100, 1e100)
 
 
 class Matrix:
@@ -95,6 +88,14 @@ class Matrix:
         self.is_copy = self.a is not given
         self.seconds["convert"] += time.perf_counter() - began
 
+    has_qr = True
+    """QR can be made of it, which no growth of pivots harms."""
+
+    @property
+    def amax(self) -> float:
+        """max |a|, with |re| + |im| for complex."""
+        return self.ops.amax(self.a)
+
     # -- measuring ------------------------------------------------------------------------------
 
     def _symmetrised(self, a: Array, check_finite: bool) -> Array:
@@ -140,7 +141,7 @@ class Matrix:
             self._copy = w
 
     def _is_extreme(self) -> bool:
-        low, high = _extreme_limits(self.a.dtype)
+        low, high = extreme_limits(self.a.dtype)
         row_max, col_max = self.ops.extents(self._whole())
         extents = self.ops.xp.concatenate([row_max, col_max])
         extents = extents[extents > 0]
@@ -181,38 +182,21 @@ class Matrix:
     # -- right-hand sides in and out of the scaled system ---------------------------------------
 
     def enter(self, b: Array, trans: str) -> tuple[Array, Array]:
-        """The right-hand side of the scaled system, and the exponents its columns were scaled by.
-
-        Columns so large or small that products with A could leave the range are brought to size
-        one. Exact, since everything is a power of two.
-        """
-        ops, xp = self.ops, self.ops.xp
-        low, high = _extreme_limits(self.a.dtype)
-        size = abs(b) if b.dtype.kind != "c" else xp.maximum(abs(b.real), abs(b.imag))
-        if self.outer is None:
-            top = size.max(axis=0)
-            fits = (top == 0) | ((top >= low) & (top <= high)) | ~xp.isfinite(top)
-            if fits.all():
-                return xp.asfortranarray(b), xp.zeros(b.shape[1], dtype=int)
-            rows = xp.zeros(b.shape[0], dtype=int)
-        else:
-            rows = exponents(ops, self.outer.rows if trans == "N" else self.outer.cols)
-        _, exponent = xp.frexp(size)
-        exponent = xp.where((size > 0) & xp.isfinite(size), exponent + rows[:, None], -(10**6))
-        shift = -exponent.max(axis=0)
-        shift = xp.where(shift >= 10**6, 0, shift)
-        return shifted(ops, b, rows[:, None] + shift), shift
+        """As `scaled.enter`."""
+        return enter(self.ops, self.a.dtype, self.outer, b, trans)
 
     def leave(self, x: Array, shift: Array, trans: str) -> Array:
-        """The solution of the system that was given."""
-        if self.outer is None and not shift.any():
-            return x
-        exponent = -shift[None, :]
-        if self.outer is not None:
-            cols = self.outer.cols if trans == "N" else self.outer.rows
-            exponent = exponent + exponents(self.ops, cols)[:, None]
-        with np.errstate(over="ignore", under="ignore"):
-            return shifted(self.ops, x, exponent)
+        """As `scaled.leave`."""
+        return leave(self.ops, self.outer, x, shift, trans)
+
+    def system(
+        self, b: Array, trans: str, *, extended: bool = False, tol: float | None = None
+    ) -> LinearSystem:
+        """op(A) x = b as the refinement sees it; b has been through `enter`."""
+        return LinearSystem(
+            self.ops, self.a, b, self.norm, working_format(self.a.dtype).unit_roundoff, trans,
+            self.triangle, extended, tol,
+        )  # fmt: skip
 
     # -- factorizations -------------------------------------------------------------------------
 

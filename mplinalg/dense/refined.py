@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
 from ..factor.blocks import blocks, exponents
-from ..factor.butterfly import ButterflyFactors
 from ..factor.condest import inverse_norm1
-from ..factor.lu import LUFactors
 from ..ops import rates
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, backward_bound, working_format
@@ -53,7 +52,7 @@ class Outcome:
 @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
 def solve_on_ladder(
     matrix: Matrix, b: Array, options: Options, *, first: Format, trans: str = "N",
-    factors: Factors | None = None, detailed: bool = True,
+    factors: Factors | None = None, detailed: bool = True, rungs: Sequence[Rung] | None = None,
 ) -> Outcome:  # fmt: skip
     """Solve op(A) x = b.
 
@@ -70,6 +69,8 @@ def solve_on_ladder(
         Those of the first rung, if there already, and known to show that A is regular.
     detailed : bool
         Also estimate what only the report shows (condition, growth, forward error bound).
+    rungs : sequence of Rung, optional
+        The ladder, if it is not that of `rungs_of`.
 
     Raises
     ------
@@ -78,14 +79,11 @@ def solve_on_ladder(
         ``fallback=False``, the first rung did not deliver.
     """
     began = time.perf_counter() - sum(matrix.seconds.values())  # A was measured before
-    dtype = matrix.a.dtype
     scaled_b, shift = matrix.enter(b, trans)
-    system = LinearSystem(
-        matrix.ops, matrix.a, scaled_b, matrix.norm,
-        working_format(dtype).unit_roundoff, trans, matrix.triangle,
-        options.residual == "extended", options.tol,
-    )  # fmt: skip
-    rungs = rungs_of(matrix, first, options, factors)
+    system = matrix.system(
+        scaled_b, trans, extended=options.residual == "extended", tol=options.tol
+    )
+    rungs = rungs_of(matrix, first, options, factors) if rungs is None else rungs
     made: list[Factors] = [] if factors is None else [factors]
 
     def factorize(rung: Rung) -> Factors:
@@ -151,7 +149,7 @@ def _verdict(
         return Status.STAGNATED, lost, rcond
     if _needs_condition_check(matrix, ascent, working):
         rcond = true_rcond(matrix, ascent.factors, system.norm1())
-        if not rcond >= eps and ascent.factors.growth(system.ops.amax(matrix.a)) > _GROWN:
+        if matrix.has_qr and not rcond >= eps and ascent.factors.growth(matrix.amax) > _GROWN:
             # that of the factors, whose pivots have grown: ask factors that cannot
             ascent.factors = matrix.factorize(Rung(working, QR))
             rcond = true_rcond(matrix, ascent.factors, system.norm1())
@@ -216,15 +214,9 @@ def _condition_seen(system: LinearSystem, ascent: Ascent) -> float:
 
 def _has_graded_columns(factors: Factors) -> bool:
     """Whether the pivots differ by more than the condition number could that was refined with."""
-    if not isinstance(factors, LUFactors | ButterflyFactors):
-        return False
-    if factors.scaling is not None:
-        sizes = factors.scaling.cols
-    elif isinstance(factors, LUFactors):
-        sizes = abs(factors.lu.diagonal())
-    else:  # of an equilibrated matrix
-        return False
-    return not bool(sizes.max() <= _PIVOT_RATIO * sizes.min())
+    known = getattr(factors, "column_sizes", None)  # LU has them
+    sizes = None if known is None else known()
+    return sizes is not None and not bool(sizes.max() <= _PIVOT_RATIO * sizes.min())
 
 
 def true_rcond(matrix: Matrix, factors: Factors, norm1: float) -> float:
@@ -268,7 +260,7 @@ def _report(
     if detailed and system.n:
         if rcond is None:
             rcond = true_rcond(matrix, factors, system.norm1())
-        growth = factors.growth(system.ops.amax(matrix.a))
+        growth = factors.growth(matrix.amax)
         if options.refine is not None and matrix.outer is None:
             bound = _forward_bound(system, ascent, factors)
     if ascent.inner_iterations and rcond is not None and not _is_believed(rcond, matrix, ascent):

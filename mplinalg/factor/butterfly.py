@@ -173,6 +173,10 @@ class ButterflyFactors:
         inverse = inverse_norm1(self.ops, self.n, dtype, self.solve, lambda z: self.solve(z, "C"))
         return 1.0 / (norm1 * inverse) if norm1 * inverse > 0 else 0.0
 
+    def column_sizes(self) -> Array | None:
+        """What the columns were divided by, if they were; pivots of the product tell nothing."""
+        return None if self.scaling is None else self.scaling.cols
+
     def growth(self, amax: float) -> float:
         """max |U| / max |A| of the matrix that was transformed; `amax` is that of A unscaled."""
         scale = 1.0 if self.scaling is not None else amax

@@ -209,6 +209,10 @@ class LUFactors:
         )
         return 1.0 / (norm1 * inverse) if norm1 * inverse > 0 else 0.0
 
+    def column_sizes(self) -> Array:
+        """What the columns were divided by; the sizes of the pivots where they were not scaled."""
+        return abs(self.lu.diagonal()) if self.scaling is None else self.scaling.cols
+
     def growth(self, amax: float) -> float:
         """max |U| / max |A| of the matrix that was factored; `amax` is that of A unscaled."""
         scale = 1.0 if self.scaling is not None else amax

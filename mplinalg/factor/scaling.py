@@ -24,7 +24,7 @@ class Scaling:
     cols: Array
 
 
-def _inverse_powers(ops: Ops, largest: Array) -> Array:
+def inverse_powers(ops: Ops, largest: Array) -> Array:
     """The powers of two that bring `largest` into [1/2, 1); 1 for zeros."""
     xp = ops.xp
     _, exponent = xp.frexp(largest)
@@ -39,7 +39,7 @@ def equilibrate(ops: Ops, a: Array) -> Scaling:
     Reads A twice. Rows and columns of zeros keep the factor 1.
     """
     row_max, unscaled = ops.extents(a)
-    rows = _inverse_powers(ops, row_max)
+    rows = inverse_powers(ops, row_max)
     _, col_max = ops.extents(a, rows=rows)
     tiny = ops.xp.finfo(col_max.dtype).tiny
     for j in ops.xp.flatnonzero((col_max < tiny) & (unscaled > 0)).tolist():
@@ -49,7 +49,7 @@ def equilibrate(ops: Ops, a: Array) -> Scaling:
         _, exponent = ops.xp.frexp(size)
         top = ops.xp.where(size > 0, exponent + exponents(ops, rows), -(10**6)).max()
         col_max[j] = ops.xp.ldexp(tiny, max(int(top), -_MAX_EXPONENT) + 1022)
-    return Scaling(rows, _inverse_powers(ops, col_max))
+    return Scaling(rows, inverse_powers(ops, col_max))
 
 
 def equilibrate_hermitian(ops: Ops, a: Array) -> Scaling:

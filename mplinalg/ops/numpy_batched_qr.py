@@ -10,6 +10,7 @@ import numpy as np
 
 from ..precision import real_dtype, working_format
 from .batched import NOT_FINITE, Judged, SolvedBatch
+from .numpy_growth import mend_inverses
 from .protocol import Array
 
 
@@ -73,6 +74,7 @@ class BatchedQR:
         info = np.zeros(suspects.size, np.int32)
         kernels.getri_stack(part, found, size, info)
         info[~_is_finite(part)] = NOT_FINITE
+        mend_inverses(part, found, info, size)
         x[suspects] = found
         return SolvedBatch(x, _judged(suspects, info, size))
 

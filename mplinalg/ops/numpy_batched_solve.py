@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .batched import FactoredBatch, Judged, SolvedBatch
+from .numpy_growth import mend_solutions
 from .protocol import Array
 
 
@@ -46,7 +47,10 @@ class BatchedSolve:
 
         def judge(members: Array, info: Array, rcond: Array) -> None:
             found = np.empty((len(members), *x.shape[1:]), x.dtype)
-            systems.one_by_one(definite, a[members], b[members], found, info, rcond)
+            matrices, rhs = a[members], b[members]
+            systems.one_by_one(definite, matrices, rhs, found, info, rcond)
+            if not definite:
+                mend_solutions(matrices, rhs, found, info, rcond)
             x[members] = found
 
         return SolvedBatch(x, _judged(flags, judge))

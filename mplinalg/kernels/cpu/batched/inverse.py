@@ -24,6 +24,7 @@ from ..calls import at, call
 from ..jit import kernel
 from ..lanes import where
 from .careful import largest_part, power_inside
+from .doubts import note_growth
 from .elimination import put_constant
 from .householder import unit_column
 from .lane_tiles import (
@@ -153,6 +154,7 @@ def _inverse_tiles(count, n, a, x, rcond):  # type: ignore[no-untyped-def]
             unit_column(t, (n + j) * ld, n, j)
         # (A, I) <- (U, L^-1 P), and then U^-1 L^-1 P
         getrf_tile(t, n, ld, 2 * n, False, ones, inverses, rows, found)
+        note_growth(t, n, ld, t, norm)
         solve_upper(t, 0, 1, ld, n, inverses, t, n * ld, ld, n)
         largest_column(t, n * ld, n, n, ld, norm + 1)
         _put_rcond(t, norm, norm + 1)

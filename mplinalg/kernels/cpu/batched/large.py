@@ -65,7 +65,18 @@ def _is_fine(norm, stretch, zero, limit, most):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gesv_large(getrf, getrs, count, n, nrhs, limit, most, probes, a, b, x, flags):  # type: ignore[no-untyped-def]
+def _largest_upper(lu, n):  # type: ignore[no-untyped-def]
+    """max |U|, |re| + |im| for complex, of what is by columns in the upper triangle."""
+    top = 0.0
+    for j in range(n):
+        for i in range(j + 1):
+            value = lu[i + j * n]
+            top = max(top, abs(value.real) + abs(value.imag))
+    return top
+
+
+@kernel
+def gesv_large(getrf, getrs, count, n, nrhs, limit, most, growth, probes, a, b, x, flags):  # type: ignore[no-untyped-def]
     """A x = b for each of `count` packed members.
 
     Parameters
@@ -75,6 +86,8 @@ def gesv_large(getrf, getrs, count, n, nrhs, limit, most, probes, a, b, x, flags
     count, n, nrhs : int
     limit, most : float
         See `straight.is_fine`.
+    growth : float
+        See `doubts.GROWTH`.
     probes : array, shape (k, n)
         Random right-hand sides.
     a, b, x : array
@@ -88,7 +101,7 @@ def gesv_large(getrf, getrs, count, n, nrhs, limit, most, probes, a, b, x, flags
     for k in range(count):
         norm = _copied(a[k * n * n : (k + 1) * n * n], lu, n)
         call(getrf, (n, n, at(lu, 0), n, at(ipiv, 0), at(info, 0)))
-        if info[0] != 0:
+        if info[0] != 0 or _largest_upper(lu, n) > growth * norm:
             flags[k] = 1
             continue
         _put_columns(b[k * n * nrhs : (k + 1) * n * nrhs], y, n, nrhs, probes, False)
@@ -102,7 +115,7 @@ def gesv_large(getrf, getrs, count, n, nrhs, limit, most, probes, a, b, x, flags
 
 
 @kernel
-def posv_large(potrf, potrs, count, n, nrhs, limit, most, probes, a, b, x, flags):  # type: ignore[no-untyped-def]
+def posv_large(potrf, potrs, count, n, nrhs, limit, most, growth, probes, a, b, x, flags):  # type: ignore[no-untyped-def]
     """As `gesv_large`, A Hermitian positive definite, its upper triangle read.
 
     For LAPACK that is the lower triangle of the conjugate.

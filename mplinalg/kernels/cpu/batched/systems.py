@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import lapack
 from . import careful, large, registers, tiled
+from .doubts import GROWTH
 from .qr_stacks import run_members, width_for
 from .straight import largest_size, limit, probes
 from .threads import run_chunks
@@ -101,7 +102,7 @@ def _solve_large(definite: bool, a: Array, b: Array, x: Array, flags: Array) -> 
     kernel = large.posv_large if definite else large.gesv_large
     packed = [np.ascontiguousarray(v).reshape(-1) for v in (a, b, x, flags)]
     most, (bound, vectors) = largest_size(a.dtype.char in "fF"), _tests(a)
-    kernel(*addresses, len(a), n, nrhs, bound, most, vectors, *packed)
+    kernel(*addresses, len(a), n, nrhs, bound, most, GROWTH, vectors, *packed)
 
 
 def _solve_by_columns(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit import kernel
-from .doubts import doubts, extremes, largest_row, trace
+from .doubts import doubts, extremes, largest_row, note_growth, trace
 from .elimination import (
     BLOCK,
     backward,
@@ -232,6 +232,7 @@ def gesv_tiles(count, n, nrhs, limit, probes, a, b, x, flags):  # type: ignore[n
         largest_row(t, n, ld, size)
         _put_probes(t, n * ld, ld, probes)
         getrf_tile(t, n, ld, behind + nrhs, False, ones, inverses, rows, found)
+        note_growth(t, n, ld, size, 0)
         solve_upper(t, 0, 1, ld, n, inverses, t, n * ld, ld, tested + nrhs)
         doubts(size, t, n * ld, n, tested, nrhs, ld, limit, flags, first)
         store_tile(0, t, x, first, n * nrhs, nrhs, behind * ld, 1, ld)

@@ -1,0 +1,172 @@
+"""C = alpha A B for matrices that need not fit into memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ops.dispatch import ops_for
+from ..ops.protocol import Array, Ops
+from .grid import Grid, extent, tile_option
+from .limits import Limit
+from .local import LocalExecutor, Traffic
+from .matrix import StoreSource, TiledMatrix, matrix_store
+from .progress import bar, quiet
+from .sources import Blocks, Named, as_source
+from .tasks import Key, Program, Tile
+
+__all__ = ["gemm", "gemm_program"]
+
+
+def gemm(
+    a: Any, b: Any, *, alpha: complex = 1.0, memory_limit: Limit | None = None,
+    tile: int | None = None, executor: Any = None,
+    workdir: str | os.PathLike[str] | None = None, progress: bool = False,
+    full_output: bool = False,
+) -> Any:  # fmt: skip
+    """C = alpha A B.
+
+    Parameters
+    ----------
+    a, b : array_like, source or TiledMatrix, shape (m, k) and (k, n)
+        As for `solve`.
+    alpha : number
+    memory_limit : int, str or float, optional
+        As for `solve`.
+    tile : int, optional
+        As for `solve`.
+    executor : LocalExecutor or DaskExecutor, optional
+        As for `solve`.
+    workdir : path-like, optional
+        A directory for C, which `TiledMatrix.open` finds there. By default C is kept in memory if
+        it fits into the limit, else in temporary files that are removed with it.
+    progress : bool
+        As for `solve`.
+    full_output : bool
+        Also return a `Traffic`.
+
+    Returns
+    -------
+    C : TiledMatrix, shape (m, n)
+    traffic : Traffic
+        If `full_output`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or dtypes that do not fit; LimitTooSmall.
+    FileExistsError
+        `workdir` has a matrix already.
+
+    Notes
+    -----
+    2 m n k flops. Squares of g by g tiles of C are computed at a time, g as large as memory lets it
+    be, so that about 2 m n k / (g w) numbers of A and B are read for tiles of width w.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg import tiled
+    >>> a = np.arange(6.0).reshape(2, 3)
+    >>> tiled.gemm(a, a.T).to_array()
+    array([[ 5., 14.],
+           [14., 50.]])
+    """
+    left, right = as_source(a), as_source(b)
+    (m, k), (inner, n) = left.shape, right.shape
+    if k != inner:
+        raise ValueError(f"a of shape {left.shape} and b of shape {right.shape} do not fit")
+    if executor is not None and memory_limit is not None:
+        raise ValueError("give memory_limit or executor, not both")
+    dtype = np.result_type(left.dtype, right.dtype)
+    if isinstance(alpha, complex) and alpha.imag != 0 and dtype.kind != "c":
+        raise TypeError(f"alpha={alpha} is complex, and A and B are {dtype}")
+    executor = executor or LocalExecutor(memory_limit)
+    ops = ops_for(np.empty(0))
+    width = _width(max(m, n, k), dtype, executor.memory_limit, tile)
+    square = int(min(executor.memory_limit // (width**2 * dtype.itemsize), 10**6))
+    # g^2 tiles of C, and two lines of g tiles of A and of B
+    together = max(1, int(np.sqrt(square + 4)) - 2)
+    grids = Grid((m, k), (width, width)), Grid((k, n), (width, width))
+    program = gemm_program(*grids, dtype, alpha, together)
+    grid = Grid((m, n), (width, width))
+    store = matrix_store(executor, workdir, program, "C", grid, dtype)
+    inputs = Named({
+        "A": Blocks(left, grids[0].rows, grids[0].columns, dtype, None),
+        "B": Blocks(right, grids[1].rows, grids[1].columns, dtype, None),
+    })  # fmt: skip
+    with (bar if progress else quiet)("A B", program.flops) as advance:
+        traffic: Traffic = executor.run(program, inputs, store, ops=ops, progress=advance)
+    c = TiledMatrix(StoreSource(store, "C", grid, dtype), grid.tile)
+    return (c, traffic) if full_output else c
+
+
+def _width(n: int, dtype: np.dtype[Any], limit: int, tile: int | None) -> int:
+    """Of tiles, of which at least six fit into the limit."""
+    if tile is not None:
+        return tile_option(tile)
+    return max(1, min(n, 1024, int(np.sqrt(limit / 8 / dtype.itemsize))))
+
+
+def gemm_program(
+    left: Grid, right: Grid, dtype: np.dtype[Any], alpha: complex, together: int
+) -> Program:
+    """("C", i, j), the tiles of the product, of ("A", i, k) and ("B", k, j)."""
+    program = Program()
+    factor = 4 if dtype.kind == "c" else 1
+    rows, inner, columns = left.rows, left.columns, right.columns
+    for i, down in enumerate(rows):
+        for j, across in enumerate(columns):
+            program.tiles[("C", i, j)] = Tile((extent(down), extent(across)), dtype)
+        for k, part in enumerate(inner):
+            program.tiles[("A", i, k)] = Tile((extent(down), extent(part)), dtype)
+    for k, part in enumerate(inner):
+        for j, across in enumerate(columns):
+            program.tiles[("B", k, j)] = Tile((extent(part), extent(across)), dtype)
+    for some_rows in _groups(len(rows), together):
+        for some_columns in _groups(len(columns), together):
+            for i in some_rows:
+                for j in some_columns:
+                    c: Key = ("C", i, j)
+                    program.add(
+                        zeros, writes=(c,),
+                        options={"shape": program.tiles[c].shape, "dtype": dtype.char},
+                    )  # fmt: skip
+                    program.results.add(c)
+            for k, part in enumerate(inner):
+                for i in some_rows:
+                    for j in some_columns:
+                        size = program.tiles[("C", i, j)].shape
+                        program.add(
+                            add_product, reads=(("A", i, k), ("B", k, j)),
+                            updates=(("C", i, j),), options={"alpha": alpha},
+                            flops=factor * 2.0 * size[0] * size[1] * extent(part),
+                        )  # fmt: skip
+    return program
+
+
+def _groups(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+# -- kernels -------------------------------------------------------------------------------------
+
+
+def zeros(
+    ops: Ops, reads: Sequence[Array], updates: Sequence[Array], *,
+    shape: tuple[int, int], dtype: str,
+) -> tuple[Array, ...]:  # fmt: skip
+    """C = 0"""
+    return (ops.xp.zeros(shape, dtype),)
+
+
+def add_product(
+    ops: Ops, reads: Sequence[Array], updates: Sequence[Array], *, alpha: complex
+) -> tuple[Array, ...]:
+    """C[i, j] <- C[i, j] + alpha A[i, k] B[k, j]"""
+    (a, b), (c,) = reads, updates
+    ops.gemm(alpha, a, b, 1.0, c)  # type: ignore[arg-type]
+    return ()

@@ -1,0 +1,195 @@
+"""P A = L U by block columns, left-looking, with pivots from a tournament across tiles.
+
+    for each block column k, from the left:
+        for each block column j < k:
+            A[j:, k] <- P_j A[j:, k]
+            U[j, k] = L[j, j]^-1 A[j, k]
+            A[i, k] <- A[i, k] - L[i, j] U[j, k],  i > j
+        P_k A[k:, k] = L[k:, k] U[k, k]
+
+A block column is read once and written once; what is left of it is read again for each one to its
+right: about n^3 / (3 w) elements for width w. Rows of L stay where P_j left them: later
+interchanges are not applied to them, so that solves interchange between block columns, too, as
+LINPACK's did.
+
+Pivots of a panel of a block column are chosen by a tournament among all its rows, whatever their
+tile; so L is bounded as in CALU, not only within a tile.
+
+References
+----------
+Grigori, Demmel and Xiang, SIAM J. Matrix Anal. Appl. 32 (2011) 1317 (tournament pivoting).
+Toledo, A survey of out-of-core algorithms in numerical linear algebra, in External Memory
+Algorithms, DIMACS 50 (1999) 161, section 2 (left-looking, and its traffic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..factor.blocks import blocks
+from ..ops.protocol import Array, Ops
+from ..precision import Format
+from .grid import Grid, extent
+from .pivots import Moves, gather_rows, move_rows, moves_of
+from .tasks import Program, Tile
+
+__all__ = ["PANEL", "lu_program", "panel_workspace"]
+
+PANEL = 128
+"""Columns that a tournament is held for at once."""
+
+
+def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format) -> Program:
+    """Tiles ("LU", i, k) of a square matrix become those of L and U; ("moves", k) are its pivots.
+
+    ("info", k) is, for the block column k, the first column whose pivot is zero, counted from 1
+    from the left of the matrix, or 0.
+    """
+    program = Program()
+    parts = grid.rows
+    count = len(parts)
+    complex_factor = 4 if dtype.kind == "c" else 1
+    for k, columns in enumerate(parts):
+        width = extent(columns)
+        column = [("LU", i, k) for i in range(count)]
+        for i, rows in enumerate(parts):
+            program.tiles[column[i]] = Tile((extent(rows), width), dtype)
+        for j in range(k):
+            height = extent(parts[j])
+            program.add(
+                interchange, reads=(("moves", j),), updates=tuple(column[j:]),
+                workspace=2 * height * width * dtype.itemsize,
+            )  # fmt: skip
+            program.add(
+                eliminate, reads=(("LU", j, j),), updates=(column[j],),
+                flops=complex_factor * height**2 * width,
+            )  # fmt: skip
+            for i in range(j + 1, count):
+                program.add(
+                    subtract, reads=(("LU", i, j), column[j]), updates=(column[i],),
+                    options={"fmt": fmt},
+                    flops=complex_factor * 2.0 * extent(parts[i]) * height * width,
+                )  # fmt: skip
+        moves, info = ("moves", k), ("info", k)
+        program.tiles[moves] = Tile((2, 2 * width), np.dtype(np.int64))
+        program.tiles[info] = Tile((1,), np.dtype(np.int64))
+        m = grid.shape[0] - columns.start
+        program.add(
+            factor_column, updates=tuple(column[k:]), writes=(moves, info),
+            options={"fmt": fmt, "first": columns.start},
+            flops=complex_factor * (m * width**2 - width**3 / 3),
+            workspace=panel_workspace(m, width) * dtype.itemsize,
+        )  # fmt: skip
+        program.results.update(column, [moves, info])
+    return program
+
+
+def panel_workspace(m: int, width: int) -> int:
+    """Numbers that `factor_column` holds besides m rows of tiles of `width` columns."""
+    panel = min(PANEL, width)
+    # L11 and U11 of all matches, and the rows of one, in two orders
+    return (-(-m // width) * panel + 2 * max(width, 2 * panel) + width) * panel
+
+
+# -- kernels -------------------------------------------------------------------------------------
+
+
+def interchange(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
+    """A[j:, k] <- P_j A[j:, k]"""
+    (moves,) = reads
+    move_rows(ops, updates, moves)
+    return ()
+
+
+def eliminate(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
+    """U[j, k] = L[j, j]^-1 A[j, k]"""
+    (lu,), (a,) = reads, updates
+    ops.trsm("L", lu, a, lower=True, unit=True)
+    return ()
+
+
+def subtract(
+    ops: Ops, reads: Sequence[Array], updates: Sequence[Array], *, fmt: Format
+) -> tuple[Array, ...]:
+    """A[i, k] <- A[i, k] - L[i, j] U[j, k]"""
+    (left, right), (a,) = reads, updates
+    ops.gemm(-1.0, left, right, 1.0, a, compute=None if fmt.is_native else fmt)
+    return ()
+
+
+def factor_column(
+    ops: Ops, reads: Sequence[Array], updates: Sequence[Array], *, fmt: Format, first: int
+) -> tuple[Array, ...]:
+    """P_k A[k:, k] = L[k:, k] U[k, k], the tiles from the diagonal down. Writes (moves, info)."""
+    tiles = updates
+    top = tiles[0]
+    order = np.arange(sum(map(len, tiles)))
+    info = 0
+    for s in blocks(top.shape[1], PANEL):
+        # the rows that win, L11 and U11 from the last match between them
+        winners, lu, failed = _tournament(ops, tiles, s)
+        if failed and not info:
+            info = first + s.start + failed
+        moves = _to_the_top(winners, s.start)
+        move_rows(ops, tiles, moves)
+        order[moves[0]] = order[moves[1]]
+        top[s, s] = lu
+        right = slice(s.stop, top.shape[1])
+        # U12 = L11^-1 A12
+        ops.trsm("L", lu, top[s, right], lower=True, unit=True)
+        for tile in tiles:
+            below = tile[s.stop if tile is top else 0 :]
+            # L21 = A21 U11^-1
+            ops.trsm("R", lu, below[:, s], lower=False)
+            # A22 <- A22 - L21 U12
+            compute = None if fmt.is_native else fmt
+            ops.gemm(-1.0, below[:, s], top[s, right], 1.0, below[:, right], compute=compute)
+    return moves_of(order), np.array([info])
+
+
+def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.int64], Array, int]:
+    """Pivot rows of columns s among those from row s.start on.
+
+    Returns their places, in order of elimination; their L11 and U11, in one array; and the number
+    of the first pivot, from 1, that is zero, or 0.
+    """
+    places, start = [], 0
+    for tile in tiles:
+        places.append(np.arange(max(start, s.start), start + len(tile)))
+        start += len(tile)
+    matches = [_match(ops, tiles, s, rows) for rows in places if rows.size]
+    while len(matches) > 1:
+        paired = [
+            _match(ops, tiles, s, np.concatenate([a[0], b[0]]))
+            for a, b in zip(matches[::2], matches[1::2], strict=False)
+        ]
+        matches = paired + matches[len(matches) - len(matches) % 2 :]
+    return matches[0]
+
+
+def _match(
+    ops: Ops, tiles: Sequence[Array], s: slice, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Array, int]:
+    """LU with partial pivoting of some rows: as `_tournament`."""
+    width = extent(s)
+    block = ops.xp.asfortranarray(gather_rows(ops, tiles, rows, s))
+    piv, info = ops.getrf_panel(block)
+    order = rows.copy()
+    for i, p in enumerate(piv.tolist()):
+        order[[i, p]] = order[[p, i]]
+    return order[:width], block[:width].copy(order="F"), ops.first_info([(0, info)])
+
+
+def _to_the_top(winners: NDArray[np.int64], first: int) -> Moves:
+    """Bring the winners to the places from `first` on; who was there takes their places."""
+    places = np.arange(first, first + winners.size)
+    losers = np.setdiff1d(places, winners)
+    vacated = np.setdiff1d(winners, places)
+    to = np.concatenate([places, vacated])
+    source = np.concatenate([winners, losers])
+    moved = to != source
+    return np.stack([to[moved], source[moved]])

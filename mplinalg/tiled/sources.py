@@ -1,0 +1,276 @@
+"""Where the entries of a matrix come from: memory, files, other libraries' arrays, functions.
+
+A source gives any rectangle of the matrix, as a new array; it is asked from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..factor.scaling import Scaling
+from ..ops.dispatch import is_on_device
+from .tasks import Key
+
+__all__ = ["ArraySource", "Blocks", "FunctionSource", "Named", "Source", "as_source", "scaled"]
+
+Array = NDArray[Any]
+Function = Callable[[Array, Array], Any]
+
+
+class Source(Protocol):
+    """A matrix of which rectangles can be read."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32, float64, complex64 or complex128: what `read` gives."""
+
+    @property
+    def is_sendable(self) -> bool:
+        """Whether another process can read it, too, when it is sent there: a file, a function."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `read` gives arrays that nobody else has."""
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """A rectangle; the caller may not change it unless it is fresh."""
+
+
+def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """The dtype that a matrix of this dtype is solved in."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biufc":
+        raise TypeError(f"a must be numeric, got dtype {dtype}")
+    if dtype.kind not in "fc":
+        return np.dtype(np.float64)
+    is_single = np.finfo(dtype).bits <= 32
+    if dtype.kind == "c":
+        return np.dtype(np.complex64 if is_single else np.complex128)
+    return np.dtype(np.float32 if is_single else np.float64)
+
+
+class ArraySource:
+    """Anything with a shape, a dtype and slices: NumPy, memory maps, HDF5, zarr, Dask.
+
+    Parameters
+    ----------
+    a : array_like, shape (m, n)
+        Kept by reference, and read piece by piece; of a memory map no pages stay mapped.
+    """
+
+    def __init__(self, a: Any) -> None:
+        if len(a.shape) != 2:
+            raise ValueError(f"a matrix has two dimensions; got a of shape {tuple(a.shape)}")
+        self.a = a
+        self.shape = (int(a.shape[0]), int(a.shape[1]))
+        self.dtype = working_dtype(a.dtype)
+        self._file = _file_of(a)
+
+    @property
+    def is_sendable(self) -> bool:
+        """Of files that are memory-mapped."""
+        return self._file is not None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Of files, which are read, not mapped."""
+        return self._file is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "a": self._file or self.a}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.a, dict):
+            self.a = np.memmap(mode="r", **self.a)
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        if self._file is not None:
+            return self._from_file(rows, columns).astype(self.dtype, copy=False)
+        part = self.a[rows, columns]
+        if hasattr(part, "compute"):  # Dask's
+            part = part.compute(scheduler="synchronous")
+        return np.asarray(part).astype(self.dtype, copy=False)
+
+    def _from_file(self, rows: slice, columns: slice) -> Array:
+        """By reading: pages that are mapped would count as memory, and take longer."""
+        assert self._file is not None
+        n, size = self.shape[1], self.a.dtype.itemsize
+        part = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.a.dtype)
+        lines = [part] if columns == slice(0, n) else list(part)
+        start = self._file["offset"] + (rows.start * n + columns.start) * size
+        with open(self._file["filename"], "rb", buffering=0) as file:
+            for i, line in enumerate(lines):
+                left = line.reshape(-1).view(np.uint8).data
+                place = start + i * n * size
+                while left:
+                    count = os.preadv(file.fileno(), [left], place)
+                    if not count:
+                        raise OSError(f"{file.name} ends before its matrix does")
+                    left, place = left[count:], place + count
+        return part
+
+
+def _file_of(a: Any) -> dict[str, Any] | None:
+    """How a memory map of a whole file, in C order, is opened again; None of all else."""
+    if not isinstance(a, np.memmap) or a.mode == "c" or a.filename is None:
+        return None
+    mapped = a.base
+    if not isinstance(mapped, mmap.mmap) or not a.flags.c_contiguous:  # a view of another one
+        return None
+    return {"filename": a.filename, "dtype": a.dtype, "offset": a.offset, "shape": a.shape}
+
+
+class FunctionSource:
+    """A matrix that is made where it is asked for.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows, columns)`` of two arrays of int64 indices gives the entries
+        ``a[rows[:, None], columns]``.
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    def __init__(
+        self, function: Function, shape: tuple[int, int], dtype: DTypeLike = np.float64
+    ) -> None:
+        self.function = function
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.dtype = working_dtype(dtype)
+
+    is_sendable = True
+    is_fresh = False
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        part = np.asarray(self.function(np.arange(rows.start, rows.stop),
+                                        np.arange(columns.start, columns.stop)))  # fmt: skip
+        wanted = (rows.stop - rows.start, columns.stop - columns.start)
+        if part.shape != wanted:
+            raise ValueError(
+                f"the function of the matrix gave a block of shape {part.shape} for rows "
+                f"{rows.start}:{rows.stop} and columns {columns.start}:{columns.stop}; "
+                f"its shape should be {wanted}"
+            )
+        if part.dtype.kind == "c" and self.dtype.kind != "c":
+            raise TypeError(
+                f"the function of the matrix gave {part.dtype} entries; its dtype is {self.dtype}"
+            )
+        return part.astype(self.dtype, copy=False)
+
+
+def as_source(a: Any) -> Source:
+    """`a` as a source.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no matrix, or lies where it cannot be read.
+    """
+    if hasattr(a, "read") and hasattr(a, "shape"):
+        return a
+    if is_on_device(a):
+        raise TypeError("matrices on a device are solved by mplinalg.solve; this one fits there")
+    if isinstance(a, np.ma.MaskedArray):
+        raise ValueError("masked arrays are not supported (a)")
+    if type(a).__module__.startswith("scipy.sparse"):
+        raise ValueError("sparse matrices are not supported (a)")
+    if not (hasattr(a, "shape") and hasattr(a, "dtype") and hasattr(a, "__getitem__")):
+        a = np.asarray(a)
+    return ArraySource(a)
+
+
+class Blocks:
+    """Blocks of diag(rows) A diag(cols) as the inputs of a program, by the numbers in their keys.
+
+    Parameters
+    ----------
+    source : Source
+    rows, columns : list of slice
+        Of the blocks; a key ends in the numbers of both, or in that of the rows if there is but
+        one block column.
+    dtype : dtype
+        Of the blocks, which are new and C-ordered.
+    scaling : Scaling, optional
+    is_checked : bool
+        NaN and infinity are a ValueError.
+    """
+
+    def __init__(
+        self, source: Source, rows: list[slice], columns: list[slice], dtype: np.dtype[Any],
+        scaling: Scaling | None, *, is_checked: bool = False,
+    ) -> None:  # fmt: skip
+        self.is_checked = is_checked
+        self.source, self.rows, self.columns = source, rows, columns
+        self.dtype, self.scaling = dtype, scaling
+
+    def __call__(self, key: Key) -> Array:
+        rows, columns = self._place(key)
+        part = self.source.read(rows, columns)
+        copies = not self.source.is_fresh
+        factors = self._factors(rows, columns)
+        return scaled(part, *factors, self.dtype, self.is_checked, copies=copies)
+
+    def remote(self, client: Any, key: Key) -> Any:
+        """A block as a future on a worker of a Dask cluster."""
+        rows, columns = self._place(key)
+        if isinstance(self.source, ArraySource) and hasattr(self.source.a, "dask"):
+            part = client.compute(self.source.a[rows, columns])
+        elif self.source.is_sendable:
+            part = client.submit(self.source.read, rows, columns, pure=False)
+        else:
+            part = client.scatter(self.source.read(rows, columns), hash=False)
+        factors = self._factors(rows, columns)
+        return client.submit(scaled, part, *factors, self.dtype, self.is_checked, pure=False)
+
+    def _place(self, key: Key) -> tuple[slice, slice]:
+        down, across = (*key[1:], 0)[:2]
+        return self.rows[down], self.columns[across]
+
+    def _factors(self, rows: slice, columns: slice) -> tuple[Array | None, Array | None]:
+        if self.scaling is None:
+            return None, None
+        return self.scaling.rows[rows], self.scaling.cols[columns]
+
+
+class Named:
+    """Inputs by the letters of their keys: blocks of matrices, and functions that give vectors."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        self._inputs = inputs
+
+    def __call__(self, key: Key) -> Array:
+        return self._inputs[key[0]](key)
+
+    def remote(self, client: Any, key: Key) -> Any:
+        """As `Blocks.remote`; vectors are sent."""
+        given = self._inputs[key[0]]
+        if isinstance(given, Blocks):
+            return given.remote(client, key)
+        return client.scatter(given(key), hash=False)
+
+
+def scaled(
+    part: Array, rows: Array | None, columns: Array | None, dtype: np.dtype[Any],
+    is_checked: bool = False, *, copies: bool = True,
+) -> Array:  # fmt: skip
+    """diag(rows) part diag(columns): C-ordered, in `dtype`; finite, if `is_checked`.
+
+    Without `copies` it may be `part`.
+    """
+    if is_checked and not np.isfinite(part).all():
+        raise ValueError("array must not contain infs or NaNs")
+    if rows is not None and columns is not None:
+        part = part * rows[:, None]
+        part *= columns
+    return np.array(part, dtype=dtype, order="C", copy=True if copies else None)

@@ -1,0 +1,250 @@
+"""Where tiles are kept that memory has no room for: in memory itself, or in a directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tasks import Key
+
+__all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
+
+Array = NDArray[Any]
+_FOLD = 4096
+JOURNAL = "journal.jsonl"
+
+
+class Store(Protocol):
+    """Tiles on a slower level of memory, as NumPy arrays. Used by two threads at once."""
+
+    def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
+        """Keep a tile. A result is not changed any more; others may be written again."""
+
+    def read(self, key: Key) -> Array:
+        """A tile as it was written last."""
+
+
+class MemoryStore:
+    """In the memory of this process, by reference."""
+
+    def __init__(self) -> None:
+        self._tiles: dict[Key, Array] = {}
+
+    def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
+        self._tiles[key] = np.asarray(tile)
+
+    def read(self, key: Key) -> Array:
+        return self._tiles[key]
+
+
+class Overlay:
+    """A store that is only read, and one above it that is written to.
+
+    Parameters
+    ----------
+    below : Store
+    above : Store, optional
+        By default in memory.
+    """
+
+    def __init__(self, below: Store, above: Store | None = None) -> None:
+        self.below: Store = below
+        self.above: Store = MemoryStore() if above is None else above
+        self._written: set[Key] = set()
+
+    def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
+        self.above.write(key, tile, is_result=is_result)
+        self._written.add(key)
+
+    def read(self, key: Key) -> Array:
+        return (self.above if key in self._written else self.below).read(key)
+
+
+class TileDamaged(OSError):
+    """A file does not hold what was written to it."""
+
+
+class DirectoryStore:
+    """A file for each tile, and a journal of those that are results.
+
+    A file is written under another name first and then renamed, so that it is whole or not there;
+    its line in the journal, with a checksum, follows. After a kill at any moment the journal tells
+    what is there.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if it is not there.
+    title : dict
+        What the results belong to. A journal with another title is refused.
+    resume : bool
+        Go on with what is there. Otherwise the directory must have no journal.
+
+    Attributes
+    ----------
+    results : set of Key
+        Those in the journal.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool
+    ) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.results: set[Key] = set()
+        self._described: dict[Key, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        journal = self.path / JOURNAL
+        found, lines = _journal(journal)
+        if found and not resume:
+            raise FileExistsError(
+                f"{journal} tells of an earlier run; go on with resume=True, or give another "
+                "directory"
+            )
+        if found and found[0] != title:
+            old = found[0]
+            differing = sorted(k for k in {*old, *title} if old.get(k) != title.get(k))
+            raise ValueError(
+                f"{journal} is of something else: "
+                + ", ".join(f"{k} {old.get(k)!r}, not {title.get(k)!r}" for k in differing)
+            )
+        self._remember(found[1:])
+        if not found or not lines[-1].endswith(b"\n"):  # the end of a line that a kill cut off
+            kept = b"".join(line for line in lines if line.endswith(b"\n"))
+            self._replace(journal, kept or (json.dumps(title) + "\n").encode())
+        for part in self.path.glob("*.part"):
+            part.unlink()
+
+    @classmethod
+    def existing(
+        cls, path: str | os.PathLike[str], contents: str
+    ) -> tuple[DirectoryStore, dict[str, Any]]:
+        """One that was written before, and its title.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            There is none, or it has other contents.
+        """
+        found, _ = _journal(Path(path) / JOURNAL)
+        if not found:
+            raise FileNotFoundError(f"{Path(path) / JOURNAL} is not there, or empty")
+        title = found[0]
+        if title.get("contents") != contents:
+            raise ValueError(f"{path} has {title.get('contents')!r}, not {contents!r}")
+        return cls(path, title, resume=True), title
+
+    def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
+        tile = np.ascontiguousarray(tile)
+        name = self._name(key, is_result)
+        self._replace(self.path / name, tile.reshape(-1).view(np.uint8).data if tile.size else b"")
+        entry = {
+            "file": name, "shape": list(tile.shape), "dtype": tile.dtype.str,
+            "sum": checksum(tile),
+        }  # fmt: skip
+        with self._lock:
+            self._described[key] = entry
+            if is_result:
+                with open(self.path / JOURNAL, "ab") as journal:
+                    journal.write((json.dumps({"key": list(key), **entry}) + "\n").encode())
+                self.results.add(key)
+
+    def read(self, key: Key) -> Array:
+        """A tile; raises TileDamaged if its file is not as it was written."""
+        entry = self._described[key]
+        path = self.path / entry["file"]
+        shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+        wanted = int(np.prod(shape)) * dtype.itemsize
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise TileDamaged(f"{path} is not there") from None
+        if size != wanted:
+            raise TileDamaged(f"{path} has {size:,} bytes instead of {wanted:,}")
+        tile = np.fromfile(path, dtype).reshape(shape)
+        if checksum(tile) != entry["sum"]:
+            raise TileDamaged(f"{path} was altered: its checksum is wrong")
+        return tile
+
+    def forget(self, key: Key) -> None:
+        """A result that is to be made again."""
+        self.results.discard(key)
+
+    def damaged(self) -> list[Key]:
+        """Results whose files are not as they were written; all of them are read."""
+        found = []
+        for key in sorted(self.results, key=str):
+            try:
+                self.read(key)
+            except TileDamaged:
+                found.append(key)
+        return found
+
+    def _remember(self, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            key = tuple(entry.pop("key"))
+            self._described[key] = entry
+            self.results.add(key)
+
+    def _name(self, key: Key, is_result: bool) -> str:
+        return "-".join(map(str, key)) + (".tile" if is_result else ".spill")
+
+    def _replace(self, path: Path, data: Any) -> None:
+        part = path.with_name(path.name + ".part")
+        try:
+            with open(part, "wb") as file:
+                file.write(data)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OSError(
+                error.errno, f"{error.strerror}; {len(self.results)} tiles are kept in "
+                f"{self.path}, and resume=True goes on from there", str(path),
+            ) from error  # fmt: skip
+
+
+class TemporaryStore(DirectoryStore):
+    """A directory that is removed when nobody needs it any more."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = tempfile.mkdtemp(prefix="mplinalg-tiles-", dir=folder)
+        super().__init__(self._folder, {}, resume=False)
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_folder"):
+            self.close()
+
+
+def _journal(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """What a journal says, and its lines; nothing of a line that was not written to its end."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")], lines
+
+
+def checksum(tile: Array) -> str:
+    """Of the bytes: sums modulo 2^64 of words that are `_FOLD` apart, multiplied and summed.
+
+    At the speed of memory. The change of a single word is seen for certain, others in all
+    likelihood.
+    """
+    data = np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
+    whole = data.size // (8 * _FOLD) * (8 * _FOLD)
+    words = data[:whole].view(np.uint64).reshape(-1, _FOLD).sum(axis=0, dtype=np.uint64)
+    rest = np.zeros(8 * _FOLD, np.uint8)
+    rest[: data.size - whole] = data[whole:]
+    with np.errstate(over="ignore"):
+        words = words + rest.view(np.uint64)
+        odd = np.arange(1, 2 * _FOLD, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        return f"{int((words * odd).sum(dtype=np.uint64)):016x}"

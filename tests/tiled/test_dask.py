@@ -1,0 +1,119 @@
+"""The same programs on a Dask cluster of two processes."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from mplinalg import LinAlgError
+from mplinalg.testing import backward_error
+from mplinalg.tiled import DaskExecutor, gemm, qr, solve, svd
+
+distributed = pytest.importorskip("distributed")
+da = pytest.importorskip("dask.array")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def test_solve(client, rng, tmp_path):
+    a, b = rng.standard_normal((90, 90)), rng.standard_normal((90, 2))
+    np.save(tmp_path / "a.npy", a)
+    for source in (a, np.load(tmp_path / "a.npy", mmap_mode="r"), da.from_array(a, chunks=40)):
+        x, report = solve(source, b, executor=DaskExecutor(client), tile=30, full_output=True)
+        assert np.all(backward_error(a, x, b) <= np.sqrt(90) * 2.0**-53)
+        assert report.precision == "fp32"
+
+
+def test_definite(client, rng):
+    g = rng.standard_normal((60, 60))
+    a, b = g @ g.T + np.eye(60), rng.standard_normal(60)
+    x = solve(a, b, executor=DaskExecutor(client), tile=25, assume_a="pos")
+    assert backward_error(a, x, b) <= np.sqrt(60) * 2.0**-53
+
+
+def test_others(client, rng):
+    a, b = rng.standard_normal((50, 30)), rng.standard_normal((30, 20))
+    executor = DaskExecutor(client)
+    assert np.allclose(gemm(a, b, executor=executor, tile=16).to_array(), a @ b, 0, 1e-12)
+    q, r = (x.to_array() for x in qr(a, executor=executor, tile=16))
+    assert np.allclose(q @ r, a, 0, 1e-12)
+    _, s, _ = svd(a, 3, executor=executor, oversample=27)
+    assert np.allclose(s, np.linalg.svd(a)[1][:3])
+
+
+def test_factors_stay_on_the_workers(client, rng, monkeypatch):
+    gathered = []
+    gather = client.gather
+
+    def watched(futures, *args, **options):
+        found = gather(futures, *args, **options)
+        gathered.extend(getattr(x, "nbytes", 0) for x in (found if isinstance(found, list) else []))
+        return found
+
+    monkeypatch.setattr(client, "gather", watched)
+    n = 120
+    solve(rng.standard_normal((n, n)), np.ones(n), executor=DaskExecutor(client), tile=30)
+    assert max(gathered) <= 8 * n * 4  # vectors, and no tile of 30 by 30
+
+
+def test_failures_come_back(client):
+    with pytest.raises(LinAlgError, match="pivot 2 of 3 is exactly zero"):
+        solve(np.diag([1.0, 0.0, 2.0]), np.ones(3), tile=1, executor=DaskExecutor(client))
+
+    def broken(rows, columns):
+        raise ZeroDivisionError("on a worker")
+
+    from mplinalg.tiled import TiledMatrix
+
+    a = TiledMatrix.from_function(broken, (9, 9))
+    with pytest.raises(ZeroDivisionError, match="on a worker"):
+        solve(a, np.ones(9), tile=3, executor=DaskExecutor(client))
+
+
+def test_a_worker_that_is_killed(rng):
+    """Dask computes again what was lost with it."""
+    n = 150
+    a, b = rng.standard_normal((n, n)), rng.standard_normal(n)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        killed = []
+
+        class Kills(DaskExecutor):
+            def run(self, program, *args, **options):
+                if len(program.tasks) > 50 and not killed:
+                    pid = next(iter(client.run(os.getpid).values()))
+                    killed.append(pid)
+                    import threading
+
+                    threading.Timer(0.2, os.kill, (pid, 9)).start()
+                return super().run(program, *args, **options)
+
+        source = da.from_array(a, chunks=50)
+        x = solve(source, b, executor=Kills(client), tile=15)
+    assert killed
+    assert backward_error(a, x, b) <= np.sqrt(n) * 2.0**-53
+
+
+def test_bad_clients_and_options(client):
+    with pytest.raises(TypeError, match=r"client must be a distributed\.Client, got str"):
+        DaskExecutor("tcp://localhost")
+    with pytest.raises(ValueError, match="workdir is for runs on this machine"):
+        solve(np.eye(2), np.ones(2), executor=DaskExecutor(client), workdir="somewhere")

@@ -1,0 +1,167 @@
+"""Plans: right, within the limit, and with as few loads as can be."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mplinalg.precision import FP32
+from mplinalg.tiled.cholesky import cholesky_program
+from mplinalg.tiled.grid import Grid
+from mplinalg.tiled.lu import lu_program
+from mplinalg.tiled.plan import LimitTooSmall, make_plan
+from mplinalg.tiled.tasks import Program, Tile
+
+KIND = np.dtype("f4")
+
+
+def nothing(ops, reads, updates):
+    return ()
+
+
+def reading(words):
+    """A program that reads tiles of one byte, named by letters, a word at a time."""
+    program = Program(tiles={(letter,): Tile((1,), np.dtype("u1")) for letter in "".join(words)})
+    for word in words:
+        program.add(nothing, reads=tuple((letter,) for letter in word))
+    return program
+
+
+def walk(plan, limit, stored=()):
+    """Follow the steps: each tile is there when its task needs it, and memory is never exceeded.
+
+    Returns the bytes that were loaded and reloaded.
+    """
+    sizes = {key: tile.nbytes for key, tile in plan.program.tiles.items()}
+    there, kept, loads = set(), set(stored), [0, 0]
+    steps, most = iter(plan.steps), 0
+    step = next(steps, None)
+    changed = set()
+    for number, task in enumerate(plan.program.tasks):
+        while step is not None and step.task == number:
+            if step.what in ("drop", "spill"):
+                assert step.key in there
+                assert step.after < number
+                there.remove(step.key)
+                if step.what == "spill":
+                    kept.add(step.key)
+                else:  # what has changed since it was kept is not needed any more
+                    later = plan.program.tasks[number:]
+                    needed = any(step.key in t.needs for t in later)
+                    assert not (needed and step.key in changed)
+                changed.discard(step.key)
+            else:
+                assert step.key not in there
+                there.add(step.key)
+                if step.what == "load":
+                    loads[0] += sizes[step.key]
+                    assert step.key not in kept
+                elif step.what == "reload":
+                    loads[1] += sizes[step.key]
+                    assert step.key in kept
+                most = max(most, sum(sizes[key] for key in there))
+            step = next(steps, None)
+        assert there.issuperset({*task.needs, *task.writes})
+        assert most + task.workspace <= limit
+        changed.update(task.makes)
+        for key in plan.saves.get(number, ()):
+            assert key in there
+            kept.add(key)
+            changed.discard(key)
+    assert step is None
+    assert plan.program.results <= kept
+    return loads
+
+
+@pytest.mark.parametrize("make", [lu_program, cholesky_program])
+@pytest.mark.parametrize("tiles", [1, 2, 3, 7])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 10.0])
+def test_a_factorization(make, tiles, share):
+    n = 60
+    program = make(Grid((n, n), (-(-n // tiles), -(-n // tiles))), KIND, FP32)
+    limit = int(share * n * n * KIND.itemsize)
+    try:
+        plan = make_plan(program, limit)
+    except LimitTooSmall as error:
+        limit = error.needed
+        plan = make_plan(program, limit)
+    loaded, reloaded = walk(plan, limit)
+    assert (plan.loaded, plan.reloaded) == (loaded, reloaded)
+    assert plan.peak <= limit
+    if share > 1:  # everything fits: each tile is read once
+        assert reloaded == plan.spilled == 0
+    first_reads = sum(program.tiles[key].nbytes for key in program.inputs())
+    assert loaded >= first_reads
+
+
+def fewest_loads(words, room):
+    """By trying all choices of what to drop."""
+    best = [10**9]
+
+    def go(number, there, count):
+        if count >= best[0]:
+            return
+        if number == len(words):
+            best[0] = count
+            return
+        needed = set(words[number])
+        missing = needed - there
+        surplus = max(len(there | needed) - room, 0)
+        for dropped in itertools.combinations(sorted(there - needed), surplus):
+            go(number + 1, (there | needed) - set(dropped), count + len(missing))
+
+    go(0, frozenset(), 0)
+    return best[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_loads_are_as_few_as_can_be(seed):
+    rng = np.random.default_rng(seed)
+    words = ["".join(rng.choice(list("abcde"), 1 + seed % 2, replace=False)) for _ in range(9)]
+    room = 3
+    program = reading(words)
+    plan = make_plan(program, room)
+    walk(plan, room)
+    if plan.lookahead == 0:
+        assert plan.loaded == fewest_loads(words, room)
+    else:  # room for tiles that are loaded ahead is room that others lack
+        assert plan.loaded >= fewest_loads(words, room)
+
+
+def test_the_smallest_limit_is_told_and_is_enough():
+    program = lu_program(Grid((50, 50), (10, 10)), KIND, FP32)
+    with pytest.raises(LimitTooSmall, match=r"limit of 1,000 bytes is too small: at least") as info:
+        make_plan(program, 1000)
+    walk(make_plan(program, info.value.needed), info.value.needed)
+    with pytest.raises(LimitTooSmall):
+        make_plan(program, info.value.needed - 1)
+
+
+def test_less_memory_means_more_traffic():
+    program = lu_program(Grid((200, 200), (20, 20)), KIND, FP32)
+    limits = [k * 200 * 200 * 4 // 16 for k in (5, 6, 8, 12, 20)]
+    traffic = [make_plan(program, limit).traffic for limit in limits]
+    assert traffic == sorted(traffic, reverse=True)
+    assert traffic[0] > traffic[-1]
+
+
+def test_reads_are_what_the_count_says():
+    """n^3 / (3 w) elements of L are read again, where only a block column fits beside them."""
+    n, w = 640, 32
+    program = lu_program(Grid((n, n), (w, w)), KIND, FP32)
+    room = n * w + 8 * w * w + w * (n + 4 * w)
+    plan = make_plan(program, room * KIND.itemsize)
+    assert plan.spilled == 0
+    assert plan.reloaded <= n**3 / (3 * w) * KIND.itemsize
+    assert plan.reloaded >= 0.5 * n**3 / (3 * w) * KIND.itemsize
+
+
+def test_results_of_an_earlier_run_are_read_again():
+    program = lu_program(Grid((40, 40), (10, 10)), KIND, FP32)
+    have = {key for key in program.results if key[-1] == 0}
+    left = program.without(have)
+    plan = make_plan(left, 10**6, have)
+    walk(plan, 10**6, have)
+    assert plan.reloaded == sum(program.tiles[key].nbytes for key in have if key in left.inputs())

@@ -1,0 +1,179 @@
+"""workdir and resume: nothing finished is lost, and nothing wrong is taken for finished."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from mplinalg.tiled import TiledMatrix, solve, store
+
+N, TILE = 120, 20
+OPTIONS = {"tile": TILE, "memory_limit": 60_000}
+
+
+@pytest.fixture
+def system(rng):
+    return rng.standard_normal((N, N)), rng.standard_normal(N)
+
+
+def tiles(folder):
+    return sorted((folder / "lu-fp32").glob("*.tile"))
+
+
+class Stops(RuntimeError):
+    pass
+
+
+class Source:
+    """A matrix, of which a block can be read so many times until it fails."""
+
+    is_sendable = is_fresh = False
+
+    def __init__(self, a, reads):
+        self.a, self.left = a, reads
+        self.shape, self.dtype = a.shape, a.dtype
+
+    def read(self, rows, columns):
+        self.left -= 1
+        if self.left < 0:
+            raise Stops("no more")
+        return self.a[rows, columns]
+
+
+@pytest.mark.parametrize("reads", [1, 3, 10, 20, 30, 40, 45])
+def test_a_source_that_fails_in_the_middle(system, tmp_path, reads):
+    a, b = system
+    expected = solve(a, b, **OPTIONS)
+    with pytest.raises(Stops, match="no more"):
+        solve(Source(a, reads), b, workdir=tmp_path, **OPTIONS)
+    done = len(tiles(tmp_path))
+    counted = Source(a, 10**6)
+    x = solve(counted, b, workdir=tmp_path, resume=True, **OPTIONS)
+    assert np.array_equal(x, expected)
+    if done:  # block columns that were finished are not read again
+        whole = Source(a, 10**6)
+        solve(whole, b, **OPTIONS)
+        assert counted.left > whole.left
+
+
+def test_threads_end_when_a_source_fails(system, tmp_path):
+    import threading
+
+    a, b = system
+    before = threading.active_count()
+    with pytest.raises(Stops):
+        solve(Source(a, 15), b, **OPTIONS)
+    assert threading.active_count() == before
+
+
+def test_finished_factors_are_used_again(system, tmp_path):
+    a, b = system
+    x, first = solve(a, b, workdir=tmp_path, full_output=True, **OPTIONS)
+    y, second = solve(a, b, workdir=tmp_path, resume=True, full_output=True, **OPTIONS)
+    assert np.array_equal(x, y)
+    assert second.traffic.saved < first.traffic.saved
+    other = solve(a, 2 * b, workdir=tmp_path, resume=True, **OPTIONS)
+    assert np.array_equal(other, 2 * x)
+
+
+def test_a_damaged_tile_is_made_again(system, tmp_path):
+    a, b = system
+    x = solve(a, b, workdir=tmp_path, **OPTIONS)
+    for path, damage in zip(
+        tiles(tmp_path)[::5],
+        [lambda d: d[:10], lambda d: b"", lambda d: d[:-1] + b"x", lambda d: None] * 9,
+        strict=False,
+    ):
+        data = damage(path.read_bytes())
+        path.unlink() if data is None else path.write_bytes(data)
+    assert np.array_equal(solve(a, b, workdir=tmp_path, resume=True, **OPTIONS), x)
+
+
+def test_another_matrix_is_refused(system, tmp_path):
+    a, b = system
+    solve(a, b, workdir=tmp_path, **OPTIONS)
+    for i, j in ((0, 0), (N - 1, N - 1), (3, N - 2)):
+        other = a.copy()
+        other[i, j] *= 1 + 1e-15
+        with pytest.raises(ValueError, match="is of something else: matrix"):
+            solve(other, b, workdir=tmp_path, resume=True, **OPTIONS)
+    with pytest.raises(ValueError, match=r"tile \[20, 20\], not \[30, 30\]"):
+        solve(a, b, workdir=tmp_path, resume=True, memory_limit=10**6, tile=30)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        solve(a, b, workdir=tmp_path, **OPTIONS)
+
+
+def test_a_disk_that_is_full(system, tmp_path, monkeypatch):
+    a, b = system
+    expected = solve(a, b, **OPTIONS)
+    replace, left = os.replace, [12]
+
+    def quota(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "replace", quota)
+        with pytest.raises(OSError, match=r"[Qq]uota exceeded; \d+ tiles are kept"):
+            solve(a, b, workdir=tmp_path, **OPTIONS)
+    assert len(tiles(tmp_path)) == 11  # and the journal
+    assert np.array_equal(solve(a, b, workdir=tmp_path, resume=True, **OPTIONS), expected)
+
+
+SCRIPT = """
+    import sys, numpy as np
+    from mplinalg.tiled import TiledMatrix, solve
+
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((400, 400)), rng.standard_normal(400)
+    x = solve(a, b, tile=20, memory_limit=300_000, workdir=sys.argv[1], resume=True)
+    np.save(sys.argv[2], x)
+"""
+
+
+@pytest.mark.slow
+def test_ten_kills(tmp_path, rng):
+    """At ten random moments while it factors; then it goes on to the same answer."""
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    work, target = tmp_path / "work", tmp_path / "x.npy"
+    command = [sys.executable, str(script), str(work), str(target)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    began = time.perf_counter()
+    subprocess.run([*command[:2], str(tmp_path / "other"), str(tmp_path / "y.npy")], check=True,
+                   env=environment)  # fmt: skip
+    whole = time.perf_counter() - began
+    killed = 0
+    for share in rng.uniform(0.2, 1.0, 10):
+        with subprocess.Popen(command, env=environment) as process:
+            time.sleep(share * whole)
+            process.send_signal(signal.SIGKILL)
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3
+    subprocess.run(command, check=True, env=environment)
+    assert np.array_equal(np.load(target), np.load(tmp_path / "y.npy"))
+
+
+def test_a_tiled_matrix_is_not_written_twice(rng, tmp_path):
+    a = TiledMatrix.from_array(rng.standard_normal((7, 5)), 3)
+    saved = a.save(tmp_path / "a")
+    assert np.array_equal(saved.to_array(), a.to_array())
+    with pytest.raises(FileExistsError):
+        a.save(tmp_path / "a")
+    (tmp_path / "a" / "journal.jsonl").write_bytes(
+        b"".join((tmp_path / "a" / "journal.jsonl").read_bytes().splitlines(keepends=True)[:-1])
+    )
+    with pytest.raises(ValueError, match="lacks 1 tiles"):
+        TiledMatrix.open(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        TiledMatrix.open(tmp_path / "b")
