@@ -35,6 +35,7 @@ from mplinalg.bench.suite import Parameters, Survey
 from mplinalg.bench.table import (
     ceilings,
     counted,
+    findings_table,
     markdown,
     of_rows,
     parameter_names,
@@ -229,7 +230,11 @@ def load_of(runs: Sequence[Run]) -> str:
 
 def plain_table(run: Run) -> str:
     heads, rows = of_rows(run, seconds=False)
-    return markdown(heads, rows) + "\n\n" + f"Error: {run[0]['error_measure']}.\n"
+    parts = [markdown(heads, rows), f"Error: {run[0]['error_measure']}."]
+    findings = findings_table(run)
+    if findings is not None:
+        parts.append(markdown(*findings))
+    return "\n\n".join(parts) + "\n"
 
 
 def sweep(run: Run) -> str:

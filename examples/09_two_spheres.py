@@ -29,12 +29,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import BLUE, GREY, ORANGE, VERMILION, Checks, new_figure, options, save
+from _common import BLUE, GREY, ORANGE, VERMILION, Checks, new_figure, options, resident, save
 from _panels import octahedral_sphere, potentials
 
 import mplinalg.tiled
 
 DISTANCE, SHARE, BESIDES = 2.5, 8, 64 * 2**20
+LEAST = 2**17
+"""Of a memory limit, bytes."""
 KILLED_AFTER = 40
 """Tiles: some block columns, and not all of them."""
 CHILD = "--child"
@@ -71,8 +73,8 @@ class Spheres:
 
     @property
     def limit(self):
-        """Bytes."""
-        return 8 * self.n**2 // SHARE
+        """Bytes; more for the coarse mesh of a small one, whose rows are not small beside it."""
+        return max(8 * self.n**2 // SHARE, LEAST)
 
     def solve(self, **options):
         """The densities for the potentials (1, 0) and (0, 1), and the report."""
@@ -84,12 +86,6 @@ class Spheres:
     def capacitances(self, density):
         """((c_11, c_12), (c_21, c_22))"""
         return (self.areas[:, None] * density).reshape(2, -1, 2).sum(axis=1)
-
-
-def resident():
-    """The most memory that this process has had, in bytes, without files that are mapped."""
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def child(k, work, resume, target):

@@ -59,6 +59,12 @@ def timed(function, repeat=3):
     return result, best
 
 
+def resident():
+    """The most memory that this process has had, in bytes, without files that are mapped."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
 class Checks:
     """A table: what was computed, what was expected, the error, and the error allowed.
 

@@ -27,6 +27,11 @@ else:
 
 # Not named test_*.py; have its assertions explained all the same.
 pytest.register_assert_rewrite(
+    "tests.batched.lists",
+    "tests.batched.products",
+    "tests.batched.systems",
+    "tests.dense.tall",
+    "tests.ops.cupy_backend",
     "tests.ops.helpers",
     *(f"tests.ops.{path.stem}" for path in (Path(__file__).parent / "ops").glob("suite_*.py")),
 )
@@ -53,22 +58,30 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[_KERNELS] = folder.name
 
 
-_SAMPLED = ("tests/ops/test_cupy_ops.py::TestCupyOps", "tests/dense/test_device_qr.py")
+_SAMPLED = (
+    "tests/ops/test_cupy_ops.py::TestCupyOps",
+    "tests/dense/test_device_lstsq.py",
+    "tests/dense/test_device_qr.py",
+    "tests/dense/test_device_qr_parts.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of large families that run in the emulator of kernels every third test; the others are slow.
 
-    Which ones follows from their names. On a GPU all of them run.
+    Which ones follows from their names, not from their file; of every function one at least. On a
+    GPU all of them run.
     """
+    families: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if (
-            item.nodeid.startswith(_SAMPLED)
-            and "stand-in" in item.name
-            and zlib.crc32(item.nodeid.encode()) % 3
-        ):
-            item.add_marker(pytest.mark.slow)
+        if item.nodeid.startswith(_SAMPLED) and "stand-in" in item.name:
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for family in families.values():
+        chosen = {item for item in family if zlib.crc32(item.name.encode()) % 3 == 0}
+        for item in family:
+            if item not in (chosen or family[:1]):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

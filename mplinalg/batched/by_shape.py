@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import common_dtype, to_dtype
 from ..ops import Judged, batched_ops_for
 from .ragged import Group, Ragged, group_by_shape
-from .validate import common_dtype, to_dtype
 
 __all__ = ["as_ragged", "dtype_of", "in_form_of", "run_by_shape"]
 

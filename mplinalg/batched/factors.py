@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..ops import batched_ops_for, ops_for
 from ..ops.batched import NOT_FINITE, Judged
 from ..precision import real_dtype, working_format
@@ -104,9 +105,9 @@ class BatchedFactors:
     def _solve(
         self, b: ArrayLike, flag: str, raise_on_failure: bool, full_output: bool, stacklevel: int
     ) -> Any:
-        right = validate.as_array(b, "b")
+        right = arguments.as_array(b, "b")
         ops_for(self._a, right)
-        dtype = validate.common_dtype(self._a, right)
+        dtype = arguments.common_dtype(self._a, right)
         if real_dtype(dtype) != real_dtype(self.dtype):
             return self._widened(dtype)._solve(
                 right, flag, raise_on_failure, full_output, stacklevel + 1
@@ -220,7 +221,7 @@ def solve_stacks(
 ) -> Solved:  # fmt: skip
     """Solve for stacks that broadcast to `batch`; as `_solve`, but nothing is raised."""
     began = time.perf_counter()
-    dtype = np.promote_types(factors.dtype, validate.common_dtype(columns))
+    dtype = np.promote_types(factors.dtype, arguments.common_dtype(columns))
     stack_b = validate.stack(columns, batch)
     stack_f = validate.stack(factors, batch)
     if piv is not None:
@@ -261,7 +262,7 @@ def _by_parts(
         both = xp.empty(b.shape, np.result_type(x.dtype, np.complex64))
         both.real, both.imag = x[:, :, :nrhs], x[:, :, nrhs:]
         return both
-    return substitute(factors, piv, validate.to_dtype(b, factors.dtype), flag)
+    return substitute(factors, piv, arguments.to_dtype(b, factors.dtype), flag)
 
 
 def _spread_out(judged: Judged, places: Array, b: Array, x: Array) -> Judged:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import as_array, to_dtype
 from ..ops.dispatch import batched_ops_for
 from ..precision import Format
 from .gemm_options import check_out, compute_format, operation, result_dtype, scalar
 from .ragged import is_ragged
 from .ragged_gemm import gemm_listed
-from .validate import as_array, batch_shape, matrices, to_dtype
+from .validate import batch_shape, matrices
 
 Array = NDArray[Any]
 

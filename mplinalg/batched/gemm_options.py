@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import common_dtype
 from ..precision import Format, get_format, working_format
-from .validate import common_dtype
 
 Array = NDArray[Any]
 

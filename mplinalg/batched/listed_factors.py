@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arguments
 from ..ops.batched import Judged
 from ..precision import real_dtype, working_format
-from . import validate
 from .by_shape import as_ragged, dtype_of, run_by_shape
 from .factors import BatchedFactors, eps_of, seen_in, solve_stacks
 from .failures import Findings
@@ -32,7 +32,7 @@ class ListedFactors:
         """Factor a list or `Ragged` of square matrices; `kind` is that of `BatchedFactors`."""
         members = _squares(a, "a")
         dtype = dtype_of(members)
-        data = validate.to_dtype(members.data, dtype)
+        data = arguments.to_dtype(members.data, dtype)
         if data is not members.data:
             members = Ragged._of(data, members.offsets, members.shapes)
         self._a, self._kind, self._is_ragged = members, kind, isinstance(a, Ragged)
@@ -133,16 +133,16 @@ def solve_listed(
         p = others[0] if piv is not None else None
         matrices = None
         if owner is None:
-            f, q = validate.to_dtype(f, dtype), validate.to_dtype(q, dtype)
+            f, q = arguments.to_dtype(f, dtype), arguments.to_dtype(q, dtype)
             known = seen_in(f, p)
         else:
-            q = validate.to_dtype(q, validate.common_dtype(q))
+            q = arguments.to_dtype(q, arguments.common_dtype(q))
             known = _among(owner._judged, places[:, 0])
             matrices = kind._known(others[-1], owner._kind, known)
         columns = q if right.ndim == 2 else q[..., None]
         done = solve_stacks(kind, f, p, columns, (len(f),), flag, known, matrices, full_output)
         errors = np.full(len(f), np.nan) if done.errors is None else done.errors
-        x = validate.to_dtype(done.x, dtype)
+        x = arguments.to_dtype(done.x, dtype)
         return (x if right.ndim == 2 else x[..., 0], errors[:, None]), done.judged
 
     (x, errors), judged = run_by_shape(run, operands, None, [dtype, float])

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..arguments import as_array
 from ..ops.dispatch import batched_ops_for
-from .validate import as_array
 
 Array = NDArray[Any]
 

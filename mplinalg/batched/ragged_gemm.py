@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import as_array, common_dtype
 from ..errors import LinAlgError
 from ..ops.dispatch import batched_ops_for
 from ..ops.ragged import Listed
@@ -14,7 +15,6 @@ from ..precision import Format
 from .failures import names_of
 from .gemm_options import check_out, compute_format, result_dtype
 from .ragged import Ragged, is_ragged, uniform
-from .validate import as_array, common_dtype
 
 Array = NDArray[Any]
 

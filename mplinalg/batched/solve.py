@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..errors import LinAlgWarning
 from ..ops import batched_ops_for, ops_for
 from ..ops.batched import Judged
@@ -121,15 +122,15 @@ def solve(
     >>> report.failed, report.status[7].name, bool(np.isnan(x[7]).all())
     (array([7]), 'SINGULAR', True)
     """
-    validate.choice("assume_a", assume_a, _STRUCTURES)
-    validate.tolerance(tol)
+    arguments.choice("assume_a", assume_a, _STRUCTURES)
+    arguments.tolerance(tol)
     definite = assume_a == "pos"
     if is_ragged(a) or is_ragged(b):
         wanted = Options(definite, None, tol, raise_on_failure, full_output)
         x, report = _solve_ragged(a, b, precision, wanted, stacklevel=2)
         return (x, report) if full_output else x
     (a1, b1), dtype = validate.operands((a, "a"), (b, "b"))
-    fmt = validate.precision_option(precision, dtype)
+    fmt = arguments.precision_option(precision, dtype)
     validate.square(a1)
     columns, is_vector = validate.right_hand_sides(a1, b1, a1.shape[-1])
     batch = validate.batch_shape(a1, columns)
@@ -263,7 +264,7 @@ def _solve_ragged(
     began = time.perf_counter()
     members_a, members_b = as_ragged(a, "a"), as_ragged(b, "b")
     dtype = dtype_of(members_a, members_b)
-    fmt = validate.precision_option(precision, dtype)
+    fmt = arguments.precision_option(precision, dtype)
     options = options._replace(precision=fmt)
     _require_fits(members_a, members_b)
     is_vector = members_b.ndim == 1

@@ -211,6 +211,9 @@ def _table(suite: Suite | Survey, records: Sequence[Record]) -> str:
         parts += ["\n".join(_failure(r) for r in records if r["status"] != OK)]
         return "\n\n".join(part for part in parts if part)
     parts.append(table.timed_table(records))
+    findings = table.findings_table(records)
+    if findings is not None:
+        parts.append(table.aligned(*findings))
     rounds = table.counted(records[0]["pairs"], "round")
     parts.append(
         f"Times are medians of {rounds} in turns; where a ratio is above 1, mplinalg was faster.\n"

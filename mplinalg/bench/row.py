@@ -43,6 +43,7 @@ def timed_row(
         The part of a record that is about this row.
     """
     row: Record = {"status": OK, "message": None, "error_measure": suite.error_measure}
+    problem: Problem | None = None
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -61,6 +62,9 @@ def timed_row(
             return row | measured
     except Exception as error:
         return row | _reason(error)
+    finally:
+        if problem is not None and problem.close is not None:
+            problem.close()
 
 
 def surveyed_row(survey: Survey, parameters: dict[str, Any], seed: int) -> Record:
@@ -79,6 +83,7 @@ def _timed(
     """What is known of a row once our answer has been found good."""
     judged = {name: _judged(problem.peers[name], problem) for name in peers}
     running = {name: problem.peers[name] for name in peers if judged[name]["status"] == OK}
+    findings = {} if problem.findings is None else {"findings": problem.findings()}
     # what the row is compared with, measured before it rather than during
     gemm = dict(zip(_FORMATS, ceilings.of(problem.dtype), strict=False))
     copy = ceilings.copy()
@@ -98,6 +103,7 @@ def _timed(
         "ours": ours,
         "report": None if report is None else _summary(report),
         "peers": compared,
+        **findings,
     }
 
 

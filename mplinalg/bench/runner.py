@@ -165,7 +165,7 @@ def run(suite: Suite | Survey, options: Options) -> Run:
         records.check_appendable(options.json)
     result, rows = Run(), progress(cases, suite.name)
     try:
-        with threads.pinned(count, numpy_too="numpy" in peers), rows as todo:
+        with threads.pinned(count, numpy_too=_uses_numpy(suite, peers)), rows as todo:
             _measure(suite, peers, todo, cases, options, count, place, result)
     except KeyboardInterrupt:
         result.interrupted = True
@@ -269,6 +269,10 @@ def _cases(suite: Suite | Survey, options: Options) -> list[Parameters]:
             raise ValueError(f"{suite.name} has no row with {wanted}: {have}")
         cases = [case for case in cases if str(case.get(key)) == value]
     return [case for case in cases if row_key(suite.name, case) not in options.done]
+
+
+def _uses_numpy(suite: Suite | Survey, peers: tuple[str, ...]) -> bool:
+    return "numpy" in peers or (isinstance(suite, Suite) and suite.numpy_too)
 
 
 def _peers(suite: Suite | Survey, text: str | None) -> tuple[str, ...]:

@@ -42,6 +42,11 @@ class Problem:
         Bytes that ours must move, from its report; see `traffic`.
     unknowns : int or None
         Degrees of freedom of a finite-element operator; None of anything else.
+    findings : callable or None
+        What else is known of ours once it has answered, as plain data by name; not timed. Keys
+        that end in ``_bytes`` are shown in MB.
+    close : callable or None
+        Gives back what the problem holds, files and processes; called when the row is done.
     """
 
     ours: Method
@@ -53,6 +58,8 @@ class Problem:
     flops: float | None
     traffic: Callable[[Any], float | None] | None = None
     unknowns: int | None = None
+    findings: Callable[[], dict[str, Any]] | None = None
+    close: Callable[[], None] | None = None
 
 
 def by_size(sizes: Sequence[int]) -> list[Parameters]:
@@ -84,6 +91,8 @@ class Suite:
         A text to print after the table, from the records of a run.
     device : {"cpu", "cuda"}
         Where the problems are drawn and solved.
+    numpy_too : bool
+        Its peers compute with NumPy's BLAS, which then gets as many threads as SciPy's.
     name : str
         Of its file.
     """
@@ -97,6 +106,7 @@ class Suite:
     cases: Callable[[Sequence[int]], Iterable[Parameters]] = by_size
     summary: Callable[[Sequence[Record]], str] | None = None
     device: str = "cpu"
+    numpy_too: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:

@@ -10,9 +10,11 @@ from mplinalg.bench.records import Record
 from mplinalg.bench.row import OK
 
 __all__ = [
-    "aligned", "ceilings", "counted", "heading", "markdown", "of_rows", "parameter_names",
-    "peer_names", "ratio_text", "steps_text", "threads_text", "timed_table",
+    "aligned", "ceilings", "counted", "findings_table", "heading", "markdown", "of_rows",
+    "parameter_names", "peer_names", "ratio_text", "steps_text", "threads_text", "timed_table",
 ]  # fmt: skip
+
+_BYTES = "_bytes"
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -113,6 +115,30 @@ def of_rows(
             cells.append(f"{record['status'].upper()}: {record['message']}")
         rows.append(cells)
     return heads, rows
+
+
+def findings_table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]] | None:
+    """Heads and rows of what is known besides of timed rows; None where nothing is."""
+    found = [r for r in records if r.get("findings")]
+    if not found:
+        return None
+    names = parameter_names(found)
+    keys = list(dict.fromkeys(key for r in found for key in r["findings"]))
+    heads = [f"{key[: -len(_BYTES)]}\nMB" if key.endswith(_BYTES) else key for key in keys]
+    rows = [
+        [*(_parameter(r, name) for name in names),
+         *(_finding(key, r["findings"].get(key)) for key in keys)]
+        for r in found
+    ]  # fmt: skip
+    return [*names, *(head.replace("_", " ") for head in heads)], rows
+
+
+def _finding(key: str, value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if key.endswith(_BYTES):
+        return _number(value / 1e6)
+    return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
 def parameter_names(records: Iterable[Record]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
+from .. import arguments
 from ..errors import LinAlgError
 from ..ops import is_on_device, is_on_host, ops_for
 from ..precision import Format
@@ -116,7 +117,7 @@ def _device_solve(c: Any, lower: bool, b: Any, check_finite: bool) -> Any:
     ops = ops_for(c, b)
     if c.ndim != 2 or c.shape[0] != c.shape[1] or b.shape[:1] != c.shape[:1] or b.ndim > 2:
         raise ValueError(f"Shapes of c {c.shape} and b {b.shape} are incompatible")
-    dtype = validate.common_dtype(c, b)
+    dtype = arguments.common_dtype(c, b)
     if check_finite:
         validate.check_finite(c, b)
     x = ops.xp.array(b if b.ndim == 2 else b[:, None], dtype=dtype, order="F")
@@ -185,11 +186,11 @@ def cho_factor(
     """
     if precision == "auto" and is_plain_matrix(a):
         return Cholesky(a, lower, None, check_finite)
-    array = validate.as_array(a, "a")
+    array = arguments.as_array(a, "a")
     validate.square(array)
-    dtype = validate.common_dtype(array)
-    fmt = validate.precision_option(precision, dtype)
-    factors = Cholesky(validate.to_dtype(array, dtype), lower, fmt, check_finite)
+    dtype = arguments.common_dtype(array)
+    fmt = arguments.precision_option(precision, dtype)
+    factors = Cholesky(arguments.to_dtype(array, dtype), lower, fmt, check_finite)
     if fmt is not None and factors.precision != fmt.name:
         warn(f"precision={fmt.name!r} could not deliver; the factor is {factors.precision}.", 2)
     return factors

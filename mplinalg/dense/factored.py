@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arguments
 from ..errors import LinAlgError
 from ..ops import ops_for
 from ..precision import working_format
@@ -135,13 +136,13 @@ class Factored:
         self, b: Any, trans: str, check_finite: bool, refine: str | None, tol: float | None,
         detailed: bool,
     ) -> tuple[Array, SolveReport | None, str | None]:  # fmt: skip
-        validate.choice("refine", refine, validate.METHODS)
-        validate.tolerance(tol)
+        arguments.choice("refine", refine, validate.METHODS)
+        arguments.tolerance(tol)
         if self.shape[-1] != self.shape[-2]:
             raise ValueError(f"Expected factors of a square matrix, got shape {self.shape}")
         if self._info is not None:
             raise LinAlgError(self._info)
-        b = validate.as_array(b, "b")
+        b = arguments.as_array(b, "b")
         xp = ops_for(self._a, b).xp
         if check_finite:
             validate.check_finite(b)
@@ -153,10 +154,10 @@ class Factored:
             raise ValueError(
                 f"Shapes of the factored matrix {self._a.shape} and b {b.shape} are incompatible"
             )
-        dtype = validate.common_dtype(np.empty(0, self.dtype), b)
+        dtype = arguments.common_dtype(np.empty(0, self.dtype), b)
         if np.finfo(dtype).bits > np.finfo(self.dtype).bits:
             return self._widened(dtype)._solve(b, trans, False, refine, tol, detailed)
-        b = validate.to_dtype(b, dtype)
+        b = arguments.to_dtype(b, dtype)
         columns = b[:, None] if vector else b
         whole = np.broadcast_shapes(batch, columns.shape[:-2])
         if n == 0 or columns.size == 0 or 0 in whole:
@@ -261,7 +262,7 @@ def solve_plain_tuple(
     solver: Callable[[], Array], refine: str | None, tol: float | None, full_output: bool
 ) -> Any:
     """Solve with SciPy's bare factors, which have no matrix to refine with."""
-    validate.choice("refine", refine, ("auto", None))
+    arguments.choice("refine", refine, ("auto", None))
     if tol is not None:
         raise ValueError(f"tol={tol!r} needs the factor object: a plain tuple is not refined")
     x = solver()

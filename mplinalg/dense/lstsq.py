@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..errors import LinAlgError
 from ..ops import is_on_device, ops_for
 from ..precision import Format, real_dtype
@@ -218,16 +219,16 @@ def lstsq(
         return _scipy_lstsq(a, b, cond, check_finite, lapack_driver)
     if lapack_driver is not None and lapack_driver not in DRIVERS:
         raise ValueError(f'LAPACK driver "{lapack_driver}" is not found')
-    validate.choice("refine", refine, METHODS)
-    validate.tolerance(tol)
-    a1, b1 = validate.as_array(a, "a"), validate.as_array(b, "b")
+    arguments.choice("refine", refine, METHODS)
+    arguments.tolerance(tol)
+    a1, b1 = arguments.as_array(a, "a"), arguments.as_array(b, "b")
     xp = ops_for(a1, b1).xp
     b1 = xp.atleast_1d(b1)
     if a1.ndim < 2:
         raise ValueError(f"Input array a should be at least 2D, got {a1.shape=}")
-    dtype = validate.common_dtype(a1, b1)
-    pinned = validate.precision_option(precision, dtype)
-    a1, b1 = validate.to_dtype(a1, dtype), validate.to_dtype(b1, dtype)
+    dtype = arguments.common_dtype(a1, b1)
+    pinned = arguments.precision_option(precision, dtype)
+    a1, b1 = arguments.to_dtype(a1, dtype), arguments.to_dtype(b1, dtype)
     vector = b1.ndim == 1
     if vector:
         b1 = b1[:, None]

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..errors import LinAlgWarning
 from ..ops import is_on_device, is_on_host, ops_for
 from ..precision import Format
@@ -136,7 +137,7 @@ def _device_solve(lu: Any, piv: Any, b: Any, trans: str, check_finite: bool) -> 
     ops = ops_for(lu, piv, b)
     if lu.ndim != 2 or lu.shape[0] != lu.shape[1] or b.shape[:1] != lu.shape[:1] or b.ndim > 2:
         raise ValueError(f"Shapes of lu {lu.shape} and b {b.shape} are incompatible")
-    dtype = validate.common_dtype(lu, b)
+    dtype = arguments.common_dtype(lu, b)
     if check_finite:
         validate.check_finite(lu, b)
     x = ops.xp.array(b if b.ndim == 2 else b[:, None], dtype=dtype, order="F")
@@ -206,12 +207,12 @@ def lu_factor(
         if factors._info is not None:
             warnings.warn(f"Singular matrix. {factors._info}", LinAlgWarning, stacklevel=2)
         return factors
-    array = validate.as_array(a, "a")
+    array = arguments.as_array(a, "a")
     if array.ndim < 2:
         raise ValueError(f"Expected at least ndim=2, got {array.ndim=}")
-    dtype = validate.common_dtype(array)
-    fmt = validate.precision_option(precision, dtype)
-    factors = LU(validate.to_dtype(array, dtype), fmt, check_finite)
+    dtype = arguments.common_dtype(array)
+    fmt = arguments.precision_option(precision, dtype)
+    factors = LU(arguments.to_dtype(array, dtype), fmt, check_finite)
     if factors._info is not None and array.shape[-1] == array.shape[-2]:
         warnings.warn(f"Singular matrix. {factors._info}", LinAlgWarning, stacklevel=2)
     elif fmt is not None and factors.precision != fmt.name:

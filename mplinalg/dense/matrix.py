@@ -13,9 +13,10 @@ from ..factor.qr import qr
 from ..factor.scaling import Scaling, equilibrate, equilibrate_hermitian
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, working_format
-from ..refine.ladder import Factors, LinearSystem, Rung
+from ..refine.ladder import Rung
+from ..refine.system import Factors, LinearSystem
 from . import messages
-from .scaled import enter, extreme_limits, leave
+from .scaled import enter, extreme_limits, is_graded, leave
 from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE, SYMMETRIC
 
 CHOLESKY = "Cholesky"
@@ -23,10 +24,8 @@ LU = "LU"
 BUTTERFLY = ButterflyFactors.method
 QR = "QR"
 
-_ROW_RATIO = 2.0**10
-"""Rows that differ in size by more than this are equilibrated before they go to a lower format."""
-_SAFE_FP32 = (1e-25, 1e30)
-_MIRROR_BLOCK = 256
+ROW_BLOCK = 256
+"""Rows that are looked at together, where a copy of A is not wanted."""
 
 
 class Matrix:
@@ -92,6 +91,11 @@ class Matrix:
     """QR can be made of it, which no growth of pivots harms."""
 
     @property
+    def fast_formats(self) -> tuple[Format, ...]:
+        """Those that it is factored in fast, the coarsest first."""
+        return self.ops.fast_formats
+
+    @property
     def amax(self) -> float:
         """max |a|, with |re| + |im| for complex."""
         return self.ops.amax(self.a)
@@ -123,12 +127,7 @@ class Matrix:
             assert d is not None
             sums = d[:, 0]
         self.norm = float(sums.max()) if sums.size else 0.0
-        positive = sums[sums > 0]
-        least = float(positive.min()) if positive.size else self.norm
-        self.is_graded = bool(
-            seen.underflows or seen.overflows or self.norm > _ROW_RATIO * least
-            or not _SAFE_FP32[0] <= self.norm <= _SAFE_FP32[1]
-        )  # fmt: skip
+        self.is_graded = bool(seen.underflows or seen.overflows) or is_graded(sums)
         self._copy = None
         if self.is_graded and is_finite and self.norm > 0:
             if self._is_extreme():
@@ -178,6 +177,11 @@ class Matrix:
         whole = self.ops.xp.array(self.a, order="K", copy=True)
         _mirror(self.ops, whole, self.triangle, conjugate=True)
         return whole
+
+    def column_sums(self, weights: Array) -> Array:
+        """Sums of |a| along the columns, rows multiplied by `weights`."""
+        parts = blocks(len(weights), ROW_BLOCK)
+        return sum((abs(self.a[k]) * weights[k][:, None]).sum(axis=0) for k in parts)
 
     # -- right-hand sides in and out of the scaled system ---------------------------------------
 
@@ -325,7 +329,7 @@ def has_subnormals(ops: Ops, x: Array) -> bool:
 def _mirror(ops: Ops, a: Array, triangle: str | None, *, conjugate: bool) -> None:
     """Fill the other triangle of a square matrix in place, a block of rows at a time."""
     upper = triangle == "U"
-    for k in blocks(a.shape[0], _MIRROR_BLOCK):
+    for k in blocks(a.shape[0], ROW_BLOCK):
         source = a[: k.stop, k] if upper else a[k, : k.stop]
         image = source.T.conj() if conjugate else source.T
         target = a[k, : k.stop] if upper else a[: k.stop, k]

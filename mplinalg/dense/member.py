@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import LinAlgError
 from ..ops import is_on_host, ops_for
 from ..precision import FP32, FP64, Format, working_format
-from ..refine.ladder import Factors
+from ..refine.system import Factors
 from ..report import SolveReport
 from . import messages
 from .kept import LOW_PRECISION_FROM, Kept, keep

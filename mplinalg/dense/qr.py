@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..errors import LinAlgWarning
 from ..factor.cholesky_qr import CholeskyQR, cholesky_qr
 from ..factor.columns import to_fortran, upper_triangle
@@ -144,7 +145,7 @@ def qr(
             return out if isinstance(out, tuple) else (out,)
     if mode not in MODES:
         raise ValueError(f"Mode argument should be one of {list(MODES)}")
-    a1 = validate.as_array(a, "a")
+    a1 = arguments.as_array(a, "a")
     xp, on_host = ops_for(a1).xp, is_on_host(a1)
     if pivoting and not on_host:
         raise NotImplementedError(
@@ -158,14 +159,14 @@ def qr(
     m, n = a1.shape[-2:]
     if lwork not in (None, -1) and lwork <= m:
         raise ValueError(f"lwork should be None, -1 or > M, got {lwork}")
-    dtype = validate.common_dtype(a1)
-    pinned = validate.precision_option(precision, dtype)
+    dtype = arguments.common_dtype(a1)
+    pinned = arguments.precision_option(precision, dtype)
     low = pinned is not None and pinned != working_format(dtype)
     is_economic = mode == "economic" or (m == n and mode in ("full", "qr") and not on_host)
     fits = is_economic and not pivoting and m >= n > 0
     if low and not fits:
         _warn(f"precision={pinned} applies to mode='economic' without pivoting and m >= n only")
-    a2 = validate.to_dtype(a1, dtype)
+    a2 = arguments.to_dtype(a1, dtype)
     overwrite = bool(overwrite_a) or a2 is not a1
 
     def one(x: Array) -> tuple[tuple[Any, ...], SolveReport]:

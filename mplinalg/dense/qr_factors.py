@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..ops import ops_for
 from ..precision import Format
 from ..refine.ladder import Rung
@@ -68,15 +69,15 @@ class QR:
     def __init__(
         self, a: ArrayLike, precision: str | Format = "auto", check_finite: bool = True
     ) -> None:
-        array = validate.as_array(a, "a")
+        array = arguments.as_array(a, "a")
         if array.ndim != 2:
             raise ValueError(f"Expected a matrix, got {array.shape=}")
         if check_finite:
             validate.check_finite(array)
-        dtype = validate.common_dtype(array)
-        self._a = validate.to_dtype(array, dtype)
+        dtype = arguments.common_dtype(array)
+        self._a = arguments.to_dtype(array, dtype)
         self._options = Options(
-            float(np.finfo(dtype).eps), None, validate.precision_option(precision, dtype),
+            float(np.finfo(dtype).eps), None, arguments.precision_option(precision, dtype),
             "auto", None, True,
         )  # fmt: skip
         self._factors: dict[Rung, Factored] = {}
@@ -128,9 +129,9 @@ class QR:
         LinAlgWarning
             If what was pinned could not deliver.
         """
-        validate.choice("refine", refine, METHODS)
-        validate.tolerance(tol)
-        b1 = validate.as_array(b, "b")
+        arguments.choice("refine", refine, METHODS)
+        arguments.tolerance(tol)
+        b1 = arguments.as_array(b, "b")
         xp = ops_for(self._a, b1).xp
         b1 = xp.atleast_1d(b1)
         if b1.ndim > 2 or b1.shape[0] != self.shape[0]:
@@ -138,12 +139,12 @@ class QR:
         if b1.dtype.kind == "c" and self._a.dtype.kind != "c":
             raise ValueError("b is complex and A is real; make QR of a complex copy of A")
         validate.check_finite(b1)
-        wide = np.result_type(self._a.dtype, validate.common_dtype(b1))
+        wide = np.result_type(self._a.dtype, arguments.common_dtype(b1))
         if wide != self._a.dtype:
             if self._wide is None:
                 self._wide = QR(self._a.astype(wide), self._precision)
             return self._wide.solve(b, refine=refine, tol=tol, full_output=full_output)
-        columns = validate.to_dtype(b1, self._a.dtype).reshape(self.shape[0], -1)
+        columns = arguments.to_dtype(b1, self._a.dtype).reshape(self.shape[0], -1)
         if b1.size == 0:
             columns = xp.zeros((*b1.shape, 1)[:2], self._a.dtype)
         answer = self._answer(columns, refine="lsqr" if refine == "gmres" else refine, tol=tol)

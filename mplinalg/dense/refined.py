@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LinAlgError, LinAlgWarning
-from ..factor.blocks import blocks, exponents
+from ..factor.blocks import exponents
 from ..factor.condest import inverse_norm1
 from ..ops import rates
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, Format, backward_bound, working_format
 from ..refine.gmres import Gmres
-from ..refine.ladder import Ascent, Factors, Ladder, LinearSystem, Rung
+from ..refine.ladder import Ascent, Ladder, Rung
+from ..refine.system import Factors, LinearSystem
 from ..report import SolveReport, Status
 from . import messages
-from .matrix import CHOLESKY, QR, Matrix, has_subnormals
+from .matrix import CHOLESKY, QR, ROW_BLOCK, Matrix, has_subnormals
 from .rungs import (
     Options,
     rungs_of,
@@ -29,8 +29,6 @@ from .rungs import (
 
 _BELIEVED = 10.0
 """After GMRES, low-precision factors are believed about rcond above this many u_f."""
-_BLOCK = 256
-"""Rows that are looked at together, where a copy of A is not wanted."""
 _GROWN = 1e6
 """Growth from which the factors say nothing of the condition of A."""
 _PIVOT_RATIO = 2.0**24
@@ -52,7 +50,7 @@ class Outcome:
 @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
 def solve_on_ladder(
     matrix: Matrix, b: Array, options: Options, *, first: Format, trans: str = "N",
-    factors: Factors | None = None, detailed: bool = True, rungs: Sequence[Rung] | None = None,
+    factors: Factors | None = None, detailed: bool = True,
 ) -> Outcome:  # fmt: skip
     """Solve op(A) x = b.
 
@@ -69,8 +67,6 @@ def solve_on_ladder(
         Those of the first rung, if there already, and known to show that A is regular.
     detailed : bool
         Also estimate what only the report shows (condition, growth, forward error bound).
-    rungs : sequence of Rung, optional
-        The ladder, if it is not that of `rungs_of`.
 
     Raises
     ------
@@ -83,7 +79,7 @@ def solve_on_ladder(
     system = matrix.system(
         scaled_b, trans, extended=options.residual == "extended", tol=options.tol
     )
-    rungs = rungs_of(matrix, first, options, factors) if rungs is None else rungs
+    rungs = rungs_of(matrix, first, options, factors)
     made: list[Factors] = [] if factors is None else [factors]
 
     def factorize(rung: Rung) -> Factors:
@@ -236,9 +232,7 @@ def true_rcond(matrix: Matrix, factors: Factors, norm1: float) -> float:
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         norm_inverse = inverse_norm1(ops, matrix.a.shape[0], dtype, inverse, inverse_h)
-        sums = sum(
-            (abs(matrix.a[k]) / rows[k][:, None]).sum(axis=0) for k in blocks(len(rows), _BLOCK)
-        )
+        sums = matrix.column_sums(1 / rows)
         largest = sums / cols
         product = float(largest.max()) * norm_inverse
     return 1.0 / product if product > 0 else 0.0
@@ -329,7 +323,7 @@ def _workspace(matrix: Matrix, system: LinearSystem, ascent: Ascent, detailed: b
     vectors = 6 * system.b.nbytes
     estimates = detailed and matrix.triangle is None
     if estimates or system.extended or system.b.shape[1] > 2:  # |A| a block of rows at a time
-        vectors += 2 * min(_BLOCK, system.n) * system.n * system.b.itemsize
+        vectors += 2 * min(ROW_BLOCK, system.n) * system.n * system.b.itemsize
     copies = matrix.a.nbytes if matrix.is_copy else 0
     inner = 0
     if ascent.inner_iterations:

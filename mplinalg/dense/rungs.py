@@ -11,7 +11,8 @@ from ..factor.butterfly import suits
 from ..ops import rates
 from ..ops.protocol import Ops
 from ..precision import FP32, Format, working_format
-from ..refine.ladder import Factors, Rung
+from ..refine.ladder import Rung
+from ..refine.system import Factors
 from .matrix import BUTTERFLY, CHOLESKY, QR, Matrix
 from .structure import GENERAL, MAYBE_POSITIVE_DEFINITE, POSITIVE_DEFINITE
 
@@ -93,16 +94,16 @@ class Options:
         return working_format(dtype)
 
 
-def rungs_from(ops: Ops, first: Format, method: str, dtype: np.dtype[Any]) -> list[Rung]:
+def rungs_from(matrix: Matrix, first: Format) -> list[Rung]:
     """The ladder that starts at `first`: what the backend is fast in above it, then QR."""
-    working = working_format(dtype)
+    working, method = working_format(matrix.a.dtype), matrix.method()
     formats = [first]
-    for fmt in (*ops.fast_formats, FP32, working):
+    for fmt in (*matrix.fast_formats, FP32, working):
         if working.unit_roundoff <= fmt.unit_roundoff < formats[-1].unit_roundoff:
             formats.append(fmt)
     rungs = [Rung(fmt, method) for fmt in formats]
     # Householder QR is backward stable however large the pivots of LU grow
-    return rungs if method == CHOLESKY else [*rungs, Rung(working, QR)]
+    return [*rungs, Rung(working, QR)] if matrix.has_qr and method != CHOLESKY else rungs
 
 
 def rungs_of(
@@ -115,7 +116,7 @@ def rungs_of(
     or this one was asked for.
     """
     working = working_format(matrix.a.dtype)
-    rungs = rungs_from(matrix.ops, first, matrix.method(), matrix.a.dtype)
+    rungs = rungs_from(matrix, first)
     if factors is not None and factors.method == BUTTERFLY:
         place = 0
     elif not options.fallback or options.refine is None:  # there will be no other x: a sure one

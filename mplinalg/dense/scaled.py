@@ -11,12 +11,27 @@ from ..factor.scaling import Scaling
 from ..ops.protocol import Array, Ops
 from ..precision import FP32, working_format
 
-__all__ = ["enter", "extreme_limits", "leave"]
+__all__ = ["enter", "extreme_limits", "is_graded", "leave"]
+
+_ROW_RATIO = 2.0**10
+_SAFE_FP32 = (1e-25, 1e30)
 
 
 def extreme_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Magnitudes outside these are brought into range before anything is computed."""
     return (1e-12, 1e12) if working_format(dtype) is FP32 else (1e-100, 1e100)
+
+
+def is_graded(row_sums: Array) -> bool:
+    """Whether A is equilibrated before it goes to a lower format, by sums of |a| along its rows.
+
+    It is if rows that are not zero differ much in size, or are not well inside the range of single
+    precision.
+    """
+    norm = float(row_sums.max()) if row_sums.size else 0.0
+    positive = row_sums[row_sums > 0]
+    least = float(positive.min()) if positive.size else norm
+    return not (norm <= _ROW_RATIO * least and _SAFE_FP32[0] <= norm <= _SAFE_FP32[1])
 
 
 def enter(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import arguments
 from ..errors import LinAlgError
 from ..ops import is_on_host, ops_for
 from ..precision import Format, backward_bound, working_format
@@ -146,13 +147,13 @@ def solve(
         if x is not None:
             return x
     asserted = structures.asserted(assume_a)
-    a = validate.as_array(a, "a")
-    b = validate.as_array(b, "b")
+    a = arguments.as_array(a, "a")
+    b = arguments.as_array(b, "b")
     xp = ops_for(a, b).xp
-    dtype = validate.common_dtype(a, b)
+    dtype = arguments.common_dtype(a, b)
     options = _options(precision, refine, residual, tol, max_iter, fallback, dtype)
-    a1 = validate.to_dtype(xp.atleast_2d(a), dtype)
-    b1 = validate.to_dtype(xp.atleast_1d(b), dtype)
+    a1 = arguments.to_dtype(xp.atleast_2d(a), dtype)
+    b1 = arguments.to_dtype(xp.atleast_1d(b), dtype)
     if check_finite:
         validate.check_finite(b1)
     is_vector = b1.ndim == 1
@@ -186,10 +187,10 @@ def _options(
     precision: str | Format, refine: str | None, residual: str, tol: float | None,
     max_iter: int | None, fallback: bool, dtype: np.dtype[Any],
 ) -> Options:  # fmt: skip
-    validate.choice("refine", refine, validate.METHODS)
-    validate.choice("residual", residual, validate.RESIDUALS)
-    validate.tolerance(tol, max_iter)
-    fmt = validate.precision_option(precision, dtype)
+    arguments.choice("refine", refine, validate.METHODS)
+    arguments.choice("residual", residual, validate.RESIDUALS)
+    arguments.tolerance(tol, max_iter)
+    fmt = arguments.precision_option(precision, dtype)
     return Options(fmt, refine, residual, tol, max_iter, fallback)
 
 

@@ -1,76 +1,19 @@
-"""What the dense functions accept: arrays, dtypes, shapes, options. Bad input stops here."""
+"""What the dense functions accept beyond `arguments`: shapes, layouts, ways to refine."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops.dispatch import is_on_device, ops_for
-from ..ops.exchange import from_dlpack
-from ..precision import Format, get_format, working_format
+from ..ops.dispatch import ops_for
 
 Array = NDArray[Any]
 
 METHODS = ("auto", "classical", "gmres", None)
 RESIDUALS = ("working", "extended")
-
-
-def as_array(x: Any, name: str) -> Array:
-    """`x` as an array of a backend, without a copy where that is possible.
-
-    Arrays of other libraries come in by DLPack, on the device where they are.
-
-    Raises
-    ------
-    ValueError
-        Sparse, masked or object arrays.
-    TypeError
-        Arrays on a device that no backend of this version computes on.
-    """
-    if isinstance(x, np.ma.MaskedArray):
-        raise ValueError(f"masked arrays are not supported ({name})")
-    if type(x).__module__.startswith("scipy.sparse"):
-        raise ValueError(
-            f"Sparse arrays/matrices are not supported by this function ({name}). "
-            "Perhaps one of the `scipy.sparse.linalg` functions would work instead."
-        )
-    if not (isinstance(x, np.ndarray | np.generic | list | tuple) or is_on_device(x)) and hasattr(
-        x, "__dlpack_device__"
-    ):
-        x = from_dlpack(x)
-    array = x if is_on_device(x) else np.asarray(x)
-    if array.dtype.kind == "O":
-        raise ValueError(f"object arrays are not supported ({name})")
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}")
-    return array
-
-
-def common_dtype(*arrays: Array) -> np.dtype[Any]:
-    """The LAPACK dtype (float32, float64, complex64, complex128) that `arrays` are computed in.
-
-    Integers and booleans become float64, half precision float32, extended precision float64.
-
-    >>> common_dtype(np.ones(2, np.int8)), common_dtype(np.ones(2, np.float16))
-    (dtype('float64'), dtype('float32'))
-    """
-    dtype = np.result_type(*(a.dtype for a in arrays))
-    if dtype.kind not in "fc":
-        return np.dtype(np.float64)
-    single = np.finfo(dtype).bits <= 32
-    if dtype.kind == "c":
-        return np.dtype(np.complex64 if single else np.complex128)
-    return np.dtype(np.float32 if single else np.float64)
-
-
-def to_dtype(a: Array, dtype: np.dtype[Any]) -> Array:
-    """`a` in native byte order, aligned, in `dtype`; `a` itself where it is so already."""
-    a = a.astype(dtype, copy=False)
-    return a if getattr(a.flags, "aligned", True) else a.copy()
 
 
 def to_lapack_layout(a: Array) -> Array:
@@ -92,42 +35,6 @@ def square(a: Array) -> None:
         raise ValueError(f"Expected at least ndim=2, got {a.ndim=}")
     if a.shape[-1] != a.shape[-2]:
         raise ValueError(f"Expected square matrix, got {a.shape=}")
-
-
-def precision_option(precision: str | Format, dtype: np.dtype[Any]) -> Format | None:
-    """The pinned format, or None for "auto".
-
-    Raises
-    ------
-    ValueError
-        For unknown formats, and for formats wider than the working precision.
-    """
-    if isinstance(precision, str) and precision == "auto":
-        return None
-    try:
-        fmt = get_format(precision)
-    except ValueError as error:
-        raise ValueError(f"{error} (or 'auto')") from None
-    working = working_format(dtype)
-    if fmt.unit_roundoff < working.unit_roundoff:
-        raise ValueError(f"precision={fmt.name!r} is wider than the {dtype} that is solved in")
-    return fmt
-
-
-def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Raise ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
-
-
-def tolerance(tol: float | None, max_iter: int | None = None) -> None:
-    """Raise ValueError unless `tol` is positive and `max_iter` a count (or None)."""
-    if tol is not None and not (isinstance(tol, numbers.Real) and 0.0 < float(tol) < 1.0):
-        raise ValueError(f"tol must lie between 0 and 1; got {tol!r}")
-    if max_iter is not None and (
-        isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0
-    ):
-        raise ValueError(f"max_iter must be a non-negative integer; got {max_iter!r}")
 
 
 def batch_indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

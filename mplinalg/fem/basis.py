@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import lapack_dtype
 from . import rules
 from .product import Engine, as_array, engine_for
 
@@ -305,12 +306,7 @@ def _working(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """float32, float64, complex64 or complex128."""
     if dtype.kind not in "biufc":
         raise TypeError(f"{name} must be numeric, got dtype {dtype}")
-    if dtype.kind not in "fc":
-        return np.dtype(np.float64)
-    single = np.finfo(dtype).bits <= 32
-    if dtype.kind == "c":
-        return np.dtype(np.complex64 if single else np.complex128)
-    return np.dtype(np.float32 if single else np.float64)
+    return lapack_dtype(dtype)
 
 
 def _require_count(name: str, value: Any, least: int, most: int | None, why: str = "") -> None:

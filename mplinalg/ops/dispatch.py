@@ -12,6 +12,7 @@ from .fem import FemOps
 from .numpy_batched import NumpyBatchedOps
 from .numpy_ops import NumpyOps
 from .protocol import DirectOps, Ops
+from .staging import HostStaging, Staging, host_free_bytes
 
 _NUMPY = NumpyOps()
 _NUMPY_BATCHED: Any = NumpyBatchedOps()
@@ -111,3 +112,40 @@ def _cupy() -> Any:
     from .cupy_ops import CupyOps
 
     return CupyOps()
+
+
+def ops_on(device: str) -> Ops:
+    """The backend that computes on "cpu", or "cuda".
+
+    Raises
+    ------
+    ImportError
+        CuPy is not installed.
+    """
+    if device == "cpu":
+        return _NUMPY
+    try:
+        ops: Ops = _cupy()
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "device='cuda' needs CuPy: pip install 'mplinalg[cuda12]' or 'mplinalg[cuda13]'"
+        ) from error
+    return ops
+
+
+def staging_on(device: str, limit: int, *, is_managed: bool = False) -> Staging:
+    """What moves arrays to "cpu", or "cuda", where they may take `limit` bytes."""
+    if device == "cpu":
+        return HostStaging(_NUMPY)
+    from .cupy_staging import CupyStaging
+
+    return CupyStaging(ops_on(device), limit, is_managed=is_managed)
+
+
+def free_bytes_on(device: str) -> int:
+    """Memory of "cpu", or "cuda", that new allocations may take."""
+    if device == "cpu":
+        return host_free_bytes()
+    from .cupy_staging import free_bytes
+
+    return free_bytes()

@@ -3,16 +3,16 @@
 from .dask import DaskExecutor
 from .factored import Factored, cho_factor, lu_factor
 from .gemm import gemm
-from .limits import free_bytes
-from .local import LocalExecutor, Traffic
+from .local import LocalExecutor
 from .matrix import TiledMatrix
 from .orthogonal import qr
 from .plan import LimitTooSmall
 from .report import TiledReport
 from .solve import solve
 from .svd import svd
+from .traffic import Traffic
 
 __all__ = [
     "DaskExecutor", "Factored", "LimitTooSmall", "LocalExecutor", "TiledMatrix", "TiledReport",
-    "Traffic", "cho_factor", "free_bytes", "gemm", "lu_factor", "qr", "solve", "svd",
+    "Traffic", "cho_factor", "gemm", "lu_factor", "qr", "solve", "svd",
 ]  # fmt: skip

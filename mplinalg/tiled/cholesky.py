@@ -23,23 +23,26 @@ import numpy as np
 from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
-from .tasks import Program, Tile
+from .tasks import Program, Tile, product_workspace
 
 __all__ = ["cholesky_program"]
 
 
-def cholesky_program(grid: Grid, dtype: np.dtype[Any], fmt: Format) -> Program:
+def cholesky_program(
+    grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None = None
+) -> Program:
     """Tiles ("L", i, k), i >= k, of a Hermitian matrix become those of its Cholesky factor.
 
     ("info", k) is the order of the first leading minor that is not positive, if it ends in the
-    block column k, or 0. What is above the diagonal in tiles ("L", k, k) has no meaning.
+    block column k, or 0. What is above the diagonal in tiles ("L", k, k) has no meaning. With
+    `most`, only so many block columns.
     """
     program = Program()
     parts = grid.rows
     count = len(parts)
     factor = 4 if dtype.kind == "c" else 1
     options = {"fmt": fmt}
-    for k, columns in enumerate(parts):
+    for k, columns in enumerate(parts[:most]):
         width = extent(columns)
         column = {i: ("L", i, k) for i in range(k, count)}
         for i, key in column.items():
@@ -49,14 +52,16 @@ def cholesky_program(grid: Grid, dtype: np.dtype[Any], fmt: Format) -> Program:
             program.add(
                 subtract_square, reads=(("L", k, j),), updates=(column[k],), options=options,
                 flops=factor * depth * width**2,
+                workspace=product_workspace(fmt, depth * width),
             )  # fmt: skip
             for i in range(k + 1, count):
                 program.add(
                     subtract, reads=(("L", i, j), ("L", k, j)), updates=(column[i],),
                     options=options, flops=factor * 2.0 * extent(parts[i]) * depth * width,
+                    workspace=product_workspace(fmt, (extent(parts[i]) + width) * depth),
                 )  # fmt: skip
         info = ("info", k)
-        program.tiles[info] = Tile((1,), np.dtype(np.int64))
+        program.tiles[info] = Tile((1,), np.dtype(np.int64), on_host=True)
         program.add(
             factor_diagonal, updates=(column[k],), writes=(info,),
             options={"first": columns.start}, flops=factor * width**3 / 3,

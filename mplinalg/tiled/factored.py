@@ -10,28 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..dense.refined import solve_on_ladder
+from ..arguments import as_array, choice, common_dtype, precision_option, tolerance
+from ..dense.refined import Outcome, solve_on_ladder
 from ..dense.rungs import Options
 from ..dense.validate import METHODS as REFINEMENTS
-from ..dense.validate import RESIDUALS, as_array, choice, common_dtype, precision_option, tolerance
+from ..dense.validate import RESIDUALS
 from ..errors import LinAlgWarning
 from ..ops.dispatch import ops_for
-from ..precision import FP32, Format, working_format
-from ..refine.ladder import Rung
+from ..precision import Format, working_format
+from ..refine.ladder import Ascent, Rung
 from ..report import Status
-from .grid import default_grid
 from .limits import Limit
-from .local import LocalExecutor
+from .local import as_executor
 from .progress import bar, quiet
 from .report import TiledReport
+from .requirements import needed_by_passes, needed_by_solve
 from .sources import as_source
 from .stores import Stores
 from .streamed import StreamedMatrix
 
 __all__ = ["Factored", "cho_factor", "lu_factor"]
-
-_VECTORS = 6
-"""Arrays of the size of b that a refinement holds."""
 
 
 @dataclass
@@ -47,9 +45,7 @@ class Setting:
     precision: str | Format = "auto"
 
     def __post_init__(self) -> None:
-        if self.executor is not None and self.memory_limit is not None:
-            raise ValueError("give memory_limit or executor, not both")
-        self.executor = self.executor or LocalExecutor(self.memory_limit)
+        self.executor = as_executor(self.executor, self.memory_limit)
 
 
 class Factored:
@@ -75,54 +71,66 @@ class Factored:
             raise ValueError(f"Expected a square matrix, got a of shape {source.shape}")
         self.shape = source.shape
         self.dtype = np.dtype(dtype or source.dtype)
-        pinned = precision_option(setting.precision, self.dtype)
-        working = working_format(self.dtype)
-        self._pinned = pinned
-        self._first = pinned or (FP32 if refines else working)
-        self._executor = setting.executor
-        room = setting.executor.reserving(_VECTORS * self.shape[0] * columns * self.dtype.itemsize)
-        self._grid = default_grid(
-            self.shape[0], self._first.dtype(self.dtype), room.memory_limit, setting.tile
-        )
-        stores = Stores(setting.workdir, setting.resume, room, self._grid)
+        self._method, self._executor = method, setting.executor
+        executor = setting.executor
+        self._pinned = precision_option(setting.precision, self.dtype)
+        # the coarsest that the backend is fast in: of a low format less is moved, too
+        default = executor.ops.fast_formats[0] if refines else working_format(self.dtype)
+        self._first: Format = self._pinned or default
+        self._grid_of = executor.tiling(
+            self.shape[0], columns, method, self.dtype, self._first, setting.tile,
+            is_identified=setting.workdir is not None,
+        )  # fmt: skip
+        self._columns = columns
+        self._room = executor.reserving(self._grid_of.reserved)
+        stores = Stores(setting.workdir, setting.resume, self._room)
+        self._found: Ascent | None = None
+        """The rung that has delivered, with its factors: they have shown that A is regular."""
         ops = ops_for(np.empty(0))
         self._matrix: Any = StreamedMatrix(
-            source, self.dtype, method, room, ops, self._grid, stores,
+            source, self.dtype, method, self._room, ops, self._grid_of, stores,
             bar if setting.progress else quiet, is_identified=setting.workdir is not None,
         )  # fmt: skip
-        formats = dict.fromkeys(
-            f for f in (self._first, FP32, working)
-            if working.unit_roundoff <= f.unit_roundoff <= self._first.unit_roundoff
-        )  # fmt: skip
-        self._rungs = [Rung(fmt, method) for fmt in formats]
-        self._factors: Any = None
-        """Of the first rung, once they have shown that A is regular."""
+
+    def _require(self, columns: int) -> None:
+        """Raise LimitTooSmall if the limit does not do for more right-hand sides than foreseen."""
+        if columns <= self._columns:
+            return
+        n, fmt = self.shape[0], working_format(self.dtype)
+        count = columns + 1  # a random one goes with them
+        by_solve = needed_by_solve(
+            self._method, self._grid_of(fmt), count, fmt.dtype(self.dtype), self.dtype
+        )
+        by_passes = needed_by_passes(
+            n, count, self.dtype, self._room.memory_limit, is_identified=False
+        )
+        self._room.require(max(by_solve, by_passes))
 
     @property
     def precision(self) -> str:
         """Format of the factors."""
-        return self._first.name
+        return (self._first if self._found is None else self._found.rung.format).name
 
     def __repr__(self) -> str:
-        n, tile = self.shape[0], self._grid.tile[0]
-        how = f"{self._rungs[0].method} in {self.precision}, tiles of {tile}"
+        n, tile = self.shape[0], self._grid_of(self._first).tile[1]
+        how = f"{self._method} in {self.precision}, tiles of {tile}"
         return f"Factored({n}x{n} {self.dtype}, {how})"
 
     def factor(self) -> None:
         """Make the factors now."""
         if self.shape[0]:
-            self._matrix.factorize(self._rungs[0])
+            self._matrix.factorize(Rung(self._first, self._method))
 
     def solve(
         self, b: ArrayLike, *, refine: str | None = "auto", residual: str = "working",
         tol: float | None = None, max_iter: int | None = None, fallback: bool = True,
-        full_output: bool = False, stacklevel: int = 1,
+        full_output: bool = False,
     ) -> Any:  # fmt: skip
         """x = A^-1 b; keywords, results, errors and warnings as those of `tiled.solve`."""
-        choice("refine", refine, REFINEMENTS)
-        choice("residual", residual, RESIDUALS)
-        tolerance(tol, max_iter)
-        rhs = right_hand_sides(b, self.shape[0])
+        options = options_of(self._pinned, refine, residual, tol, max_iter, fallback)
+        return self._solve(right_hand_sides(b, self.shape[0]), options, full_output)
+
+    def _solve(self, rhs: NDArray[Any], options: Options, full_output: bool) -> Any:
         if common_dtype(np.empty(0, self.dtype), rhs) != self.dtype:
             raise TypeError(f"b is {rhs.dtype}, which a factorization in {self.dtype} cannot solve")
         columns = np.array(rhs if rhs.ndim == 2 else rhs[:, None], dtype=self.dtype, order="F")
@@ -131,30 +139,43 @@ class Factored:
         if self.shape[0] == 0:
             x, report = columns, TiledReport(Status.DIRECT)
         else:
-            options = Options(self._pinned, refine, residual, tol, max_iter, fallback)
-            x, report = self._solve(columns, options, stacklevel + 1)
+            self._require(columns.shape[1])
+            first, known = self._first, self._found
+            if known is not None and not options.fallback and known.rung.format is not first:
+                known = None
+            found = solve_on_ladder(
+                self._matrix, columns, options,
+                first=first if known is None else known.rung.format,
+                factors=None if known is None else known.factors, detailed=False,
+            )  # fmt: skip
+            if found.status.is_success:
+                self._found = found.ascent
+            if found.message is not None:
+                warnings.warn(found.message, LinAlgWarning, stacklevel=3)
+            x, report = found.x, self._report(found)
         x = x.reshape(rhs.shape)
         if not full_output:
             return x
         return x, (report.of_vector() if rhs.ndim == 1 else report)
 
-    def _solve(
-        self, columns: NDArray[Any], options: Options, stacklevel: int
-    ) -> tuple[NDArray[Any], TiledReport]:
-        found = solve_on_ladder(
-            self._matrix, columns, options, first=self._first, factors=self._factors,
-            detailed=False, rungs=self._rungs,
-        )  # fmt: skip
-        if found.status.is_success and found.ascent.rung == self._rungs[0]:
-            self._factors = found.ascent.factors
-        if found.message is not None:
-            warnings.warn(found.message, LinAlgWarning, stacklevel=stacklevel + 1)
+    def _report(self, found: Outcome) -> TiledReport:
         known = {field.name: getattr(found.report, field.name) for field in fields(found.report)}
-        report = TiledReport(
-            **known, traffic=self._matrix.take_traffic(), tile=self._grid.tile[0],
+        return TiledReport(
+            **known, traffic=self._matrix.take_traffic(),
+            tile=self._grid_of(found.ascent.rung.format).tile[1],
             memory_limit=self._executor.memory_limit,
         )  # fmt: skip
-        return found.x, report
+
+
+def options_of(
+    precision: Format | None, refine: str | None, residual: str, tol: float | None,
+    max_iter: int | None, fallback: bool,
+) -> Options:  # fmt: skip
+    """The options of a solve, or the ValueError that one of them is."""
+    choice("refine", refine, REFINEMENTS)
+    choice("residual", residual, RESIDUALS)
+    tolerance(tol, max_iter)
+    return Options(precision, refine, residual, tol, max_iter, fallback)
 
 
 def right_hand_sides(b: ArrayLike, n: int) -> NDArray[Any]:
@@ -180,8 +201,8 @@ def lu_factor(
     a : array_like, source or TiledMatrix, shape (n, n)
         As for `solve`.
     memory_limit : int, str or float, optional
-        As for `solve`. What a solve needs for its right-hand sides, six arrays of their size, comes
-        besides the limit here.
+        As for `solve`. What a solve needs for its right-hand sides, some eight arrays of their
+        size, comes besides the limit here, and is checked when it is known.
     tile : int, optional
         As for `solve`.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}

@@ -13,17 +13,22 @@ from ..factor.condest import inverse_norm1
 from ..factor.scaling import Scaling
 from ..ops.protocol import Array, Counters, Ops
 from ..precision import Format
+from .columns import cholesky_solve_columns, lu_solve_columns
 from .grid import Grid
-from .local import LocalExecutor, Traffic
+from .local import LocalExecutor
 from .store import Overlay, Store
 from .tasks import Key, Program
+from .traffic import Traffic
 from .triangles import cholesky_solve_program, lu_solve_program
 
-__all__ = ["TiledFactors"]
+__all__ = ["SOLVERS", "TiledFactors"]
 
-SOLVERS: dict[str, Callable[..., Program]] = {
-    "LU": lu_solve_program, "Cholesky": cholesky_solve_program,
+SOLVERS: dict[tuple[str, str], Callable[..., Program]] = {
+    ("tiles", "LU"): lu_solve_program, ("tiles", "Cholesky"): cholesky_solve_program,
+    ("columns", "LU"): lu_solve_columns, ("columns", "Cholesky"): cholesky_solve_columns,
 }  # fmt: skip
+"""The solves, by layout and method:
+(grid, columns, dtype of the factors, dtype of x, op) -> Program."""
 
 
 @dataclass
@@ -70,8 +75,12 @@ class TiledFactors:
     @property
     def workspace_bytes(self) -> int:
         """Bytes of the factors, wherever they are."""
-        tiles = SOLVERS[self.method](self.grid, 0, self.dtype, self.dtype, "N").tiles
+        tiles = self._program(0, self.dtype, "N").tiles
         return sum(tiles[key].nbytes for key in self.keys if key in tiles)
+
+    def _program(self, nrhs: int, dtype: np.dtype[Any], trans: str) -> Program:
+        make = SOLVERS[self.executor.layout, self.method]
+        return make(self.grid, nrhs, self.dtype, dtype, trans)
 
     def solve(self, b: Array, trans: str = "N", *, upcast: bool = False) -> Array:
         """x = op(A)^-1 b; arguments as `factor.lu.LUFactors.solve`.
@@ -88,12 +97,12 @@ class TiledFactors:
             again = column_scale(ops, y)
             y, scale = y * again, scale * again
         y = y.astype(dtype)
-        program = SOLVERS[self.method](self.grid, b.shape[1], self.dtype, dtype, trans)
+        program = self._program(b.shape[1], dtype, trans)
         rows = self.grid.rows
         results = Overlay(self.store)
         self.traffic.add(
             self.executor.run(
-                program, lambda key: y[rows[key[1]]].copy(), results, stored=self.keys, ops=ops
+                program, lambda key: y[rows[key[1]]].copy(), results, stored=self.keys
             )
         )
         x = np.empty(b.shape, b.dtype, order="F")
@@ -119,13 +128,19 @@ class TiledFactors:
             return None
         if self.scaling is not None:
             return self.scaling.cols
-        count = len(self.grid.rows)
+        count = len(self.grid.columns)
+        if ("sizes", 0) in self.keys:
+            return np.concatenate([self.store.read(("sizes", k))[0] for k in range(count)])
         diagonals = [abs(self.store.read(("LU", k, k)).diagonal()) for k in range(count)]
         return np.concatenate(diagonals)
 
     def growth(self, amax: float) -> float:
-        """max |U| / max |A|, by a pass over the factors."""
-        largest = max((float(abs(u).max()) for u in self._upper() if u.size), default=0.0)
+        """max |U| / max |A|, by a pass over the factors where they do not tell."""
+        if ("sizes", 0) in self.keys:
+            count = len(self.grid.columns)
+            largest = max(float(self.store.read(("sizes", k))[1].max()) for k in range(count))
+        else:
+            largest = max((float(abs(u).max()) for u in self._upper() if u.size), default=0.0)
         scale = 1.0 if self.scaling is not None else amax
         return largest / scale if scale > 0 else 1.0
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..ops.dispatch import ops_for
 from ..ops.protocol import Array, Ops
-from .grid import Grid, extent, tile_option
+from .grid import Grid, extent, tile_option, widest
 from .limits import Limit
-from .local import LocalExecutor, Traffic
+from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
 from .progress import bar, quiet
 from .sources import Blocks, Named, as_source
 from .tasks import Key, Program, Tile
+from .traffic import Traffic
 
 __all__ = ["gemm", "gemm_program"]
 
@@ -42,7 +43,7 @@ def gemm(
         As for `solve`.
     workdir : path-like, optional
         A directory for C, which `TiledMatrix.open` finds there. By default C is kept in memory if
-        it fits into the limit, else in temporary files that are removed with it.
+        it fits into half of the limit, else in temporary files that are removed with it.
     progress : bool
         As for `solve`.
     full_output : bool
@@ -79,36 +80,35 @@ def gemm(
     (m, k), (inner, n) = left.shape, right.shape
     if k != inner:
         raise ValueError(f"a of shape {left.shape} and b of shape {right.shape} do not fit")
-    if executor is not None and memory_limit is not None:
-        raise ValueError("give memory_limit or executor, not both")
     dtype = np.result_type(left.dtype, right.dtype)
-    if isinstance(alpha, complex) and alpha.imag != 0 and dtype.kind != "c":
-        raise TypeError(f"alpha={alpha} is complex, and A and B are {dtype}")
-    executor = executor or LocalExecutor(memory_limit)
-    ops = ops_for(np.empty(0))
-    width = _width(max(m, n, k), dtype, executor.memory_limit, tile)
-    square = int(min(executor.memory_limit // (width**2 * dtype.itemsize), 10**6))
+    if not isinstance(alpha, numbers.Number):
+        raise TypeError(f"alpha must be a number; got {alpha!r}")
+    alpha = complex(alpha)
+    if dtype.kind != "c":
+        if alpha.imag != 0:
+            raise TypeError(f"alpha={alpha} is complex, and A and B are {dtype}")
+        alpha = alpha.real
+    executor = as_executor(executor, memory_limit)
+    room = executor.memory_limit // dtype.itemsize
+    most = min(max(m, n, k), executor.largest_tile)
+    width = tile_option(tile) if tile is not None else widest(most, 1, lambda w: 8 * w**2 <= room)
+    square = min(room // width**2, 10**6)
     # g^2 tiles of C, and two lines of g tiles of A and of B
     together = max(1, int(np.sqrt(square + 4)) - 2)
     grids = Grid((m, k), (width, width)), Grid((k, n), (width, width))
     program = gemm_program(*grids, dtype, alpha, together)
     grid = Grid((m, n), (width, width))
-    store = matrix_store(executor, workdir, program, "C", grid, dtype)
+    held = m * n * dtype.itemsize
+    store = matrix_store(executor, workdir, program, "C", grid, dtype, besides=held)
+    executor = executor.beside(store, held)  # tiles of A and B are kept in what C leaves
     inputs = Named({
         "A": Blocks(left, grids[0].rows, grids[0].columns, dtype, None),
         "B": Blocks(right, grids[1].rows, grids[1].columns, dtype, None),
     })  # fmt: skip
     with (bar if progress else quiet)("A B", program.flops) as advance:
-        traffic: Traffic = executor.run(program, inputs, store, ops=ops, progress=advance)
+        traffic: Traffic = executor.run(program, inputs, store, progress=advance)
     c = TiledMatrix(StoreSource(store, "C", grid, dtype), grid.tile)
     return (c, traffic) if full_output else c
-
-
-def _width(n: int, dtype: np.dtype[Any], limit: int, tile: int | None) -> int:
-    """Of tiles, of which at least six fit into the limit."""
-    if tile is not None:
-        return tile_option(tile)
-    return max(1, min(n, 1024, int(np.sqrt(limit / 8 / dtype.itemsize))))
 
 
 def gemm_program(

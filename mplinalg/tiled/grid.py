@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from ..factor.blocks import blocks
 
-__all__ = ["Grid", "default_grid", "extent", "tile_option"]
+__all__ = [
+    "SMALLEST", "Grid", "column_grid", "default_grid", "extent", "tile_option", "widest",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,30 +46,57 @@ def extent(part: slice) -> int:
     return int(part.stop - part.start)
 
 
-_LARGEST, _SMALLEST = 1024, 16
+SMALLEST = 16
 _BESIDES = 6
 """Tiles besides a block column: those that are being loaded, and those that are waited for."""
 _PANEL = 128
 """Columns of a panel of LU, whose workspace has to fit, too."""
 
 
-def default_grid(n: int, dtype: np.dtype[Any], limit: int, tile: int | None) -> Grid:
+def default_grid(n: int, dtype: np.dtype[Any], limit: int, largest: int, tile: int | None) -> Grid:
     """Tiles of a square matrix of order n for a memory limit: as large as it lets them be.
 
-    Up to 1024, and an eighth of n; a block column has to fit, and six tiles besides. `tile`, if
-    given, is taken as it is.
+    Up to `largest`, and an eighth of n; a block column has to fit, and six tiles besides. `tile`,
+    if given, is taken as it is.
     """
     if tile is not None:
         return Grid((n, n), (tile_option(tile), tile_option(tile)))
-    least = max(1, min(n, _SMALLEST))
-    width = max(least, min(_LARGEST, -(-n // 8)))
-    while width > least:
+    room = limit // dtype.itemsize
+
+    def fits(width: int) -> bool:
         panel = min(_PANEL, width)
-        held = n * width + _BESIDES * width**2 + panel * (n // width * panel + 7 * width)
-        if held * dtype.itemsize <= limit:
-            break
-        width = max(least, width * 7 // 8)
+        workspace = panel * (n // width * panel + 7 * width)
+        return n * width + _BESIDES * width**2 + workspace <= room
+
+    least = max(1, min(n, SMALLEST))
+    width = widest(max(least, min(largest, -(-n // 8))), least, fits)
     return Grid((n, n), (width, width))
+
+
+_NARROWEST = 384
+_COLUMNS = 4
+"""Block columns for each thread of a cluster, at least, if they are not too narrow then."""
+_COLUMN_BYTES = 2**26
+
+
+def column_grid(n: int, dtype: np.dtype[Any], threads: int, largest: int, tile: int | None) -> Grid:
+    """Whole block columns of a square matrix of order n, for a cluster with so many threads.
+
+    Of `largest` columns and 64 MiB at most. `tile`, if given, is taken as the number of columns.
+    """
+    if tile is not None:
+        return Grid((n, n), (max(n, 1), tile_option(tile)))
+    width = -(-n // max(1, min(_COLUMNS * threads, n // _NARROWEST)))
+    most = max(1, _COLUMN_BYTES // (max(n, 1) * dtype.itemsize))
+    return Grid((n, n), (max(n, 1), max(1, min(width, largest, most))))
+
+
+def widest(most: int, least: int, fits: Callable[[int], bool]) -> int:
+    """The largest of some widths from `most` down to `least` that fits, else `least`."""
+    width = max(most, least)
+    while width > least and not fits(width):
+        width = max(least, width * 7 // 8)
+    return width
 
 
 def tile_option(tile: int) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import numbers
 import re
+from collections.abc import Callable
 
-__all__ = ["Limit", "as_bytes", "free_bytes"]
+__all__ = ["UNLIMITED", "Limit", "as_bytes"]
 
 Limit = int | str | float
+UNLIMITED = 2**62
+"""Bytes: memory that is looked after elsewhere."""
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{letter}": base**power
     for power, prefix in enumerate("kmgt", 1)
@@ -16,11 +19,11 @@ _UNITS = {"": 1, "b": 1} | {
 _DEFAULT = 0.5
 
 
-def as_bytes(limit: Limit | None) -> int:
-    """A limit in bytes.
+def as_bytes(limit: Limit | None, free: Callable[[], int]) -> int:
+    """A limit in bytes; `free` tells how many a fraction is one of.
 
-    >>> as_bytes(4096), as_bytes("8GiB"), as_bytes("1.5 kB")
-    (4096, 8589934592, 1500)
+    >>> [as_bytes(limit, lambda: 1000) for limit in (4096, "8GiB", "1.5 kB", 0.25)]
+    [4096, 8589934592, 1500, 250]
 
     Raises
     ------
@@ -41,22 +44,12 @@ def as_bytes(limit: Limit | None) -> int:
             count = float(found[1]) * _UNITS[found[2]]
         except ValueError:
             raise ValueError(f"memory_limit={limit!r} is not a number of bytes") from None
-    elif isinstance(limit, float) and 0 < limit < 1:
-        count = limit * free_bytes()
+    elif not isinstance(limit, numbers.Real):
+        raise ValueError(f"memory_limit must be bytes, text or a fraction; got {limit!r}")
     else:
         count = float(limit)
+        if 0 < count < 1:
+            count *= free()
     if not 1 <= count < float("inf"):
         raise ValueError(f"memory_limit must be at least one byte; got {limit!r}")
     return int(count)
-
-
-def free_bytes() -> int:
-    """Memory that new allocations may take without swapping; half of all where unknown."""
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -1,4 +1,4 @@
-"""LocalExecutor: a program on one machine, in bounded memory.
+"""LocalExecutor: a program on one machine, in bounded memory of the host or of a GPU.
 
 Two threads serve the one that computes. The first walks the steps of the plan, as far ahead of the
 computation as the plan lets it: it loads tiles before they are needed, and drops or spills others.
@@ -12,19 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ..ops.dispatch import ops_for
+from ..arguments import choice
+from ..ops.dispatch import free_bytes_on, ops_on, staging_on
 from ..ops.protocol import Array, Ops
+from ..ops.staging import Staging
+from ..precision import Format
 from .limits import Limit, as_bytes
-from .plan import LOOKAHEAD, LimitTooSmall, Plan, make_plan
-from .store import Store
-from .tasks import Key, Program
+from .plan import LOOKAHEAD, LimitTooSmall, Plan, make_plan, needed
+from .progress import Advance
+from .requirements import BLOCK_BYTES, Tiling
+from .store import MemoryStore, Store, TemporaryStore
+from .tasks import Key, Program, nbytes
+from .traffic import Traffic
 
-__all__ = ["LocalExecutor", "Traffic"]
+__all__ = ["LocalExecutor", "as_executor"]
 
 _AHEAD = 2 * LOOKAHEAD
 """Tasks whose tiles are loaded beside the one that computes."""
@@ -32,58 +37,10 @@ Inputs = Callable[[Key], np.ndarray]
 """What makes an input: a new array, C-ordered, of the dtype that the program says."""
 
 
-@dataclass
-class Traffic:
-    """What a run moved, and how long it waited for it.
-
-    Attributes
-    ----------
-    loaded, reloaded, spilled, saved : int
-        Bytes: inputs read; tiles read again from the store; tiles written for want of memory;
-        results written.
-    hits, misses : int
-        Uses of tiles that were, and were not, in memory.
-    predicted : int
-        Bytes that the plan foretold.
-    peak : int
-        Most bytes of tiles and workspace in memory.
-    io_seconds, waited : float
-        Time that transfers took, and the part of it that the computation waited for.
-    """
-
-    loaded: int = 0
-    reloaded: int = 0
-    spilled: int = 0
-    saved: int = 0
-    hits: int = 0
-    misses: int = 0
-    predicted: int = 0
-    peak: int = 0
-    io_seconds: float = 0.0
-    waited: float = 0.0
-
-    @property
-    def moved(self) -> int:
-        """Bytes, both ways."""
-        return self.loaded + self.reloaded + self.spilled + self.saved
-
-    @property
-    def overlap(self) -> float:
-        """The part of the transfers that took place beside arithmetic, from 0 to 1."""
-        if self.io_seconds <= 0:
-            return 1.0
-        return min(max(1.0 - self.waited / self.io_seconds, 0.0), 1.0)
-
-    def add(self, other: Traffic) -> None:
-        """Count another run, too."""
-        for part in fields(self):
-            mine, theirs = getattr(self, part.name), getattr(other, part.name)
-            setattr(self, part.name, max(mine, theirs) if part.name == "peak" else mine + theirs)
-
-    def clear(self) -> None:
-        """Count from 0."""
-        for part in fields(self):
-            setattr(self, part.name, part.default)
+DEVICES = {"cpu": 1024, "cuda": 16384}
+"""Where programs run, and the largest tiles that suit it: those of a GPU have to come over a slow
+link, and are used w times each if they are w by w."""
+MEMORIES = ("pinned", "managed")
 
 
 class LocalExecutor:
@@ -92,15 +49,68 @@ class LocalExecutor:
     Parameters
     ----------
     memory_limit : int, str or float, optional
-        Bytes that tiles and the workspace of kernels may take: a number of bytes, text as
-        "8GiB", or a fraction below 1 of the memory that is free. By default half of what is free.
+        Bytes that tiles and the workspace of kernels may take on the device: a number of bytes,
+        text as "8GiB", or a fraction below 1 of the memory that is free there. By default half of
+        what is free.
+    device : {"cpu", "cuda"}
+        Where tasks compute. "cuda": on the current device, by CuPy; tiles go there and back on
+        streams of their own, beside the computation.
+    memory : {"pinned", "managed"}
+        What tiles on a GPU live in. "managed": memory that the driver moves page by page, so that
+        tiles that do not fit on the device may stay where they are; the limit then counts them.
+        An alternative for small tests: pages move when a kernel touches them, not before.
+
+    Raises
+    ------
+    ImportError
+        ``device="cuda"``, and CuPy is not installed.
     """
 
-    def __init__(self, memory_limit: Limit | None = None) -> None:
-        self.memory_limit = as_bytes(memory_limit)
+    runs_here = True  # in this process: tiles can be kept in a directory of it
+    layout = "tiles"  # how factors are cut: into square tiles, or into block columns
+
+    def __init__(
+        self, memory_limit: Limit | None = None, *, device: str = "cpu", memory: str = "pinned"
+    ) -> None:
+        choice("device", device, tuple(DEVICES))
+        choice("memory", memory, MEMORIES)
+        if memory == "managed" and device == "cpu":
+            raise ValueError("memory='managed' is that of a GPU; give device='cuda', too")
+        self.device, self.memory = device, memory
+        self.ops: Ops = ops_on(device)
+        of = "cpu" if memory == "managed" else device
+        self._reserved = 0
+        self.memory_limit = as_bytes(memory_limit, lambda: free_bytes_on(of))
 
     def __repr__(self) -> str:
-        return f"LocalExecutor(memory_limit={self.memory_limit:,})"
+        options = "" if self.device == "cpu" else f", device={self.device!r}"
+        options += "" if self.memory == "pinned" else f", memory={self.memory!r}"
+        return f"LocalExecutor(memory_limit={self.memory_limit:,}{options})"
+
+    @property
+    def largest_tile(self) -> int:
+        """Rows, and columns, of tiles that are chosen for it."""
+        return DEVICES[self.device]
+
+    def block_bytes(self, rows: int, row_bytes: int) -> int:
+        """The most bytes of a block of rows, in which a matrix is passed over."""
+        return BLOCK_BYTES
+
+    def tiling(
+        self, n: int, columns: int, method: str, dtype: np.dtype[Any], first: Format,
+        tile: int | None, *, is_identified: bool,
+    ) -> Tiling:  # fmt: skip
+        """The tiles of factors, by their format, of a system with so many right-hand sides.
+
+        Raises
+        ------
+        LimitTooSmall
+            The limit does not do for it.
+        """
+        return Tiling(
+            n, columns, method, dtype, first, self.largest_tile, tile, is_identified,
+            self.memory_limit,
+        )  # fmt: skip
 
     def reserving(self, nbytes: int) -> LocalExecutor:
         """An executor that leaves `nbytes` of the limit to other things.
@@ -112,15 +122,43 @@ class LocalExecutor:
         """
         if nbytes >= self.memory_limit:
             raise LimitTooSmall(nbytes + 1, self.memory_limit)
-        return LocalExecutor(self.memory_limit - nbytes)
+        left = LocalExecutor(self.memory_limit - nbytes, device=self.device, memory=self.memory)
+        left._reserved = self._reserved + nbytes
+        return left
+
+    def require(self, nbytes: int) -> None:
+        """Raise LimitTooSmall if the limit is less."""
+        if nbytes > self.memory_limit:
+            raise LimitTooSmall(nbytes + self._reserved, self.memory_limit + self._reserved)
+
+    def make_store(self, program: Program, besides: int = 0) -> Store:
+        """Where results go that nobody has to keep.
+
+        Into memory if they fit into the limit beside the largest workspace and `besides` bytes, or
+        into temporary files. From a GPU into the memory of the host, if they fit into half of what
+        is free.
+        """
+        workspace = max((task.workspace for task in program.tasks), default=0)
+        held = besides + nbytes(program.tiles, program.results)
+        if self.device == "cpu":
+            fits = held + workspace <= self.memory_limit
+        else:
+            fits = held <= free_bytes_on("cpu") // 2
+        return MemoryStore() if fits else TemporaryStore()
+
+    def beside(self, store: Store, nbytes: int) -> LocalExecutor:
+        """An executor that leaves room for what `store` will hold, if that is in this memory."""
+        in_memory = self.device == "cpu" and isinstance(store, MemoryStore)
+        return self.reserving(nbytes) if in_memory else self
 
     def plan(self, program: Program, stored: Collection[Key] = ()) -> Plan:
         """What `run` would move, and when. Raises LimitTooSmall."""
+        self.require(needed(program))
         return make_plan(program, self.memory_limit, stored)
 
     def run(
         self, program: Program, inputs: Inputs, store: Store, *, stored: Collection[Key] = (),
-        ops: Ops | None = None, progress: Callable[[float], None] | None = None,
+        progress: Advance | None = None,
     ) -> Traffic:  # fmt: skip
         """Run a program; its results are in the store afterwards.
 
@@ -131,8 +169,6 @@ class LocalExecutor:
         store : Store
         stored : collection of Key
             Results of an earlier run that the store has.
-        ops : Ops, optional
-            By default that of NumPy.
         progress : callable, optional
             Called with the flops of each task when it ends.
 
@@ -142,7 +178,25 @@ class LocalExecutor:
             Before anything is read.
         """
         plan = self.plan(program, stored)
-        return _Run(plan, inputs, store, ops or ops_for(np.empty(0)), progress).go()
+        staging = staging_on(self.device, self.memory_limit, is_managed=self.memory == "managed")
+        return _Run(plan, inputs, store, staging, progress).go()
+
+
+def as_executor(executor: Any, memory_limit: Limit | None) -> Any:
+    """The executor, or a `LocalExecutor` with this limit.
+
+    Raises
+    ------
+    ValueError
+        Both are given.
+    """
+    if executor is None:
+        return LocalExecutor(memory_limit)
+    if memory_limit is not None:
+        raise ValueError("give memory_limit or executor, not both")
+    if not hasattr(executor, "run") or isinstance(executor, type):
+        raise TypeError(f"executor must be a LocalExecutor or DaskExecutor; got {executor!r}")
+    return executor
 
 
 class _Stopped(Exception):
@@ -153,20 +207,24 @@ class _Run:
     """One run of a plan: what the threads share."""
 
     def __init__(
-        self, plan: Plan, inputs: Inputs, store: Store, ops: Ops,
-        progress: Callable[[float], None] | None,
+        self, plan: Plan, inputs: Inputs, store: Store, staging: Staging,
+        progress: Advance | None,
     ) -> None:  # fmt: skip
-        self.plan, self.inputs, self.store, self.ops = plan, inputs, store, ops
-        self.progress = progress
+        self.plan, self.inputs, self.store = plan, inputs, store
+        self.staging, self.progress = staging, progress
         self.tiles: dict[Key, Array] = {}
         self.saving: dict[Key, Future[None]] = {}
         self.changed = threading.Condition()
-        self.done = -1  # the last task that ended
+        self.done = -1  # the last task that was handed over
+        self.ended = -1  # the last task that is known to have ended
+        self.marks: dict[int, Any] = {}  # of the tasks between
         self.made_ready = 0  # steps
         self.failure: BaseException | None = None
+        foretold = plan.traffic
         self.traffic = Traffic(
-            hits=plan.hits, misses=plan.misses, predicted=plan.traffic, peak=plan.peak
-        )
+            hits=foretold.hits, misses=foretold.misses, predicted=foretold.moved,
+            peak=foretold.peak,
+        )  # fmt: skip
 
     def go(self) -> Traffic:
         ends, steps = [], self.plan.steps
@@ -176,7 +234,7 @@ class _Run:
                 place += 1
             ends.append(place)
         mover = threading.Thread(target=self._guarded, args=(self._move,), daemon=True)
-        with ThreadPoolExecutor(1) as writer:
+        with self.staging.computing(), ThreadPoolExecutor(1) as writer:
             mover.start()
             try:
                 for number, end in enumerate(ends):
@@ -189,6 +247,7 @@ class _Run:
             except BaseException as error:
                 self._fail(error)
             mover.join()
+            self.tiles.clear()
         if self.failure is not None:
             raise self.failure
         return self.traffic
@@ -199,11 +258,14 @@ class _Run:
         task = self.plan.program.tasks[number]
         reads = [self.tiles[key] for key in task.reads]
         updates = [self.tiles[key] for key in task.updates]
-        written = task.run(self.ops, reads, updates)
+        written = task.run(self.staging.ops, reads, updates)
         self.tiles.update(zip(task.writes, written, strict=True))
         with self.changed:
+            self.marks[number] = self.staging.mark()
             for key in self.plan.saves.get(number, ()):
-                self.saving[key] = writer.submit(self._save, key, self.tiles[key])
+                self.saving[key] = writer.submit(
+                    self._save, key, self.tiles[key], self.marks[number]
+                )
             self.done = number
             self.changed.notify_all()
         if self.progress is not None:
@@ -221,20 +283,28 @@ class _Run:
     # -- the threads that move tiles ------------------------------------------------------------
 
     def _move(self) -> None:
-        for step in self.plan.steps:
-            # no farther ahead than a few tasks: memory that was just used is in the cache
-            if not self._has_ended(max(step.after, step.task - _AHEAD)):
-                return
-            getattr(self, f"_{step.what}")(step.key)
-            with self.changed:
-                self.made_ready += 1
-                self.changed.notify_all()
+        with self.staging.loading():
+            for step in self.plan.steps:
+                # no farther ahead than a few tasks: memory that was just used is in the cache
+                if not self._has_ended(max(step.after, step.task - _AHEAD)):
+                    return
+                getattr(self, f"_{step.what}")(step.key)
+                with self.changed:
+                    self.made_ready += 1
+                    self.changed.notify_all()
 
     def _has_ended(self, task: int) -> bool:
         """Wait until a task has; False if one has failed meanwhile."""
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.done >= task)
-            return self.failure is None
+            if self.failure is not None:
+                return False
+        if task > self.ended:
+            self.staging.wait(self.marks[task])
+            for number in range(self.ended + 1, task + 1):
+                del self.marks[number]
+            self.ended = task
+        return True
 
     def _drop(self, key: Key) -> None:
         saving = self.saving.get(key)
@@ -244,7 +314,7 @@ class _Run:
 
     def _spill(self, key: Key) -> None:
         tile = self.tiles.pop(key)
-        self._timed("spilled", tile, lambda: self.store.write(key, tile, is_result=False))
+        self._write("spilled", key, tile, is_result=False)
 
     def _load(self, key: Key) -> None:
         self._read("loaded", key, self.inputs)
@@ -258,16 +328,20 @@ class _Run:
     def _read(self, kind: str, key: Key, read: Callable[[Key], np.ndarray]) -> None:
         began = time.perf_counter()
         tile = read(key)
+        on_host = self.plan.program.tiles[key].on_host
+        self.tiles[key] = tile if on_host else self.staging.upload(tile)
         self._count(kind, tile.nbytes, time.perf_counter() - began)
-        self.tiles[key] = self.ops.xp.asarray(tile)
 
-    def _save(self, key: Key, tile: Array) -> None:
-        self._timed("saved", tile, lambda: self.store.write(key, tile, is_result=True))
+    def _save(self, key: Key, tile: Array, mark: Any) -> None:
+        self.staging.wait(mark)
+        self._write("saved", key, tile, is_result=True)
 
-    def _timed(self, kind: str, tile: Array, write: Callable[[], Any]) -> None:
+    def _write(self, kind: str, key: Key, tile: Array, *, is_result: bool) -> None:
         began = time.perf_counter()
-        write()
-        self._count(kind, tile.nbytes, time.perf_counter() - began)
+        on_host = self.plan.program.tiles[key].on_host
+        held = tile if on_host else self.staging.download(tile)
+        self.store.write(key, held, is_result=is_result)
+        self._count(kind, held.nbytes, time.perf_counter() - began)
 
     def _count(self, kind: str, nbytes: int, seconds: float) -> None:
         with self.changed:

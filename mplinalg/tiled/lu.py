@@ -35,7 +35,7 @@ from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
 from .pivots import Moves, gather_rows, move_rows, moves_of
-from .tasks import Program, Tile
+from .tasks import Program, Tile, product_workspace
 
 __all__ = ["PANEL", "lu_program", "panel_workspace"]
 
@@ -43,17 +43,17 @@ PANEL = 128
 """Columns that a tournament is held for at once."""
 
 
-def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format) -> Program:
+def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None = None) -> Program:
     """Tiles ("LU", i, k) of a square matrix become those of L and U; ("moves", k) are its pivots.
 
     ("info", k) is, for the block column k, the first column whose pivot is zero, counted from 1
-    from the left of the matrix, or 0.
+    from the left of the matrix, or 0. With `most`, only so many block columns.
     """
     program = Program()
     parts = grid.rows
     count = len(parts)
     complex_factor = 4 if dtype.kind == "c" else 1
-    for k, columns in enumerate(parts):
+    for k, columns in enumerate(parts[:most]):
         width = extent(columns)
         column = [("LU", i, k) for i in range(count)]
         for i, rows in enumerate(parts):
@@ -73,10 +73,11 @@ def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format) -> Program:
                     subtract, reads=(("LU", i, j), column[j]), updates=(column[i],),
                     options={"fmt": fmt},
                     flops=complex_factor * 2.0 * extent(parts[i]) * height * width,
+                    workspace=product_workspace(fmt, (extent(parts[i]) + width) * height),
                 )  # fmt: skip
         moves, info = ("moves", k), ("info", k)
-        program.tiles[moves] = Tile((2, 2 * width), np.dtype(np.int64))
-        program.tiles[info] = Tile((1,), np.dtype(np.int64))
+        program.tiles[moves] = Tile((2, 2 * width), np.dtype(np.int64), on_host=True)
+        program.tiles[info] = Tile((1,), np.dtype(np.int64), on_host=True)
         m = grid.shape[0] - columns.start
         program.add(
             factor_column, updates=tuple(column[k:]), writes=(moves, info),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .dask import as_dask
 from .grid import Grid, tile_option
 from .sources import Function, FunctionSource, Source, as_source
 from .store import DirectoryStore, Store
-from .stores import default_store
 from .tasks import Program
 
 __all__ = ["StoreSource", "TiledMatrix", "matrix_store"]
@@ -116,14 +116,35 @@ class TiledMatrix:
         return self._source.is_fresh
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
-        rows, columns = (
-            slice(*part.indices(size)[:2]) for part, size in zip(key, self.shape, strict=True)
-        )
+        """A rectangle, as ``a[2:5, :]``; of two slices without steps alone."""
+        if not (isinstance(key, tuple) and len(key) == 2) or any(
+            not isinstance(part, slice) or part.step not in (None, 1) for part in key
+        ):
+            raise TypeError(f"a TiledMatrix takes two slices without steps; got {key!r}")
+        ranges = [part.indices(size)[:2] for part, size in zip(key, self.shape, strict=True)]
+        rows, columns = (slice(start, max(start, stop)) for start, stop in ranges)
         return self.read(rows, columns)
 
     def to_array(self) -> NDArray[Any]:
         """All of it, in memory."""
         return self[:, :]
+
+    def to_dask(self) -> Any:
+        """A Dask array whose chunks are the tiles.
+
+        Tiles that a `DaskExecutor` left on the workers stay there. Others are read when they are
+        computed with; on a cluster, by the workers, so the matrix has to be one that
+        `is_sendable`.
+
+        Raises
+        ------
+        ImportError
+            Dask is not installed.
+        """
+        try:
+            return as_dask(self._source, self.grid)
+        except ModuleNotFoundError as error:
+            raise ImportError("to_dask needs Dask: pip install 'mplinalg[dask]'") from error
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         return np.asarray(self.to_array(), dtype=dtype)
@@ -134,11 +155,14 @@ class TiledMatrix:
 
 
 class StoreSource:
-    """Tiles of a store, as a source."""
+    """Tiles of a store, as a source; what is below the diagonal is zero if it `is_upper`."""
 
-    def __init__(self, store: Store, letter: str, grid: Grid, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, store: Store, letter: str, grid: Grid, dtype: np.dtype[Any], *,
+        is_upper: bool = False,
+    ) -> None:  # fmt: skip
         self.store, self.letter, self.grid = store, letter, grid
-        self.shape, self.dtype = grid.shape, dtype
+        self.shape, self.dtype, self.is_upper = grid.shape, dtype, is_upper
 
     @property
     def is_sendable(self) -> bool:
@@ -151,12 +175,15 @@ class StoreSource:
         found = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
         for i, down in _overlapping(self.grid.rows, rows):
             for j, across in _overlapping(self.grid.columns, columns):
+                if self.is_upper and down.start >= across.stop:
+                    found[_shifted(down, rows.start), _shifted(across, columns.start)] = 0
+                    continue
                 tile = self.store.read((self.letter, i, j))
                 to = _shifted(down, rows.start), _shifted(across, columns.start)
                 of = (_shifted(down, self.grid.rows[i].start),
                       _shifted(across, self.grid.columns[j].start))  # fmt: skip
                 found[to] = tile[of]
-        return found
+        return np.triu(found, rows.start - columns.start) if self.is_upper else found
 
 
 class _StoredSource(StoreSource):
@@ -195,13 +222,14 @@ def _title(letter: str, grid: Grid, dtype: np.dtype[Any]) -> dict[str, Any]:
 
 def matrix_store(
     executor: Any, workdir: str | os.PathLike[str] | None, program: Program, letter: str,
-    grid: Grid, dtype: np.dtype[Any],
+    grid: Grid, dtype: np.dtype[Any], besides: int = 0,
 ) -> Store:  # fmt: skip
     """Where the tiles of a matrix go that a program makes.
 
     To `workdir`, if given, where `TiledMatrix.open` finds it; else where the executor keeps
-    results, into memory if there is room for them, or into temporary files.
+    results, into memory if there is room for them and `besides` bytes, or into temporary files.
     """
     if workdir is not None:
         return DirectoryStore(workdir, _title(letter, grid, dtype), resume=False)
-    return default_store(executor, program)
+    store: Store = executor.make_store(program, besides)
+    return store

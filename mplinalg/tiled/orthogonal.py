@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..ops.dispatch import ops_for
-from .grid import Grid, tile_option
+from .grid import Grid, tile_option, widest
 from .limits import Limit
-from .local import LocalExecutor, Traffic
+from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
 from .progress import bar, quiet
 from .qr import q_program, qr_program
 from .sources import Blocks, Named, as_source
 from .store import Overlay
-from .stores import default_store
+from .tasks import Program, nbytes
+from .traffic import Traffic
 
 __all__ = ["qr"]
 
@@ -86,33 +85,34 @@ def qr(
     source = as_source(a)
     if mode not in ("economic", "r"):
         raise ValueError(f"mode must be 'economic' or 'r'; got {mode!r}")
-    if executor is not None and memory_limit is not None:
-        raise ValueError("give memory_limit or executor, not both")
-    executor = executor or LocalExecutor(memory_limit)
+    executor = as_executor(executor, memory_limit)
     m, n = source.shape
     width = _width(m, n, source.dtype, executor, tile)
     grid = Grid((m, n), (width, width))
-    ops, traffic, show = ops_for(np.empty(0)), Traffic(), bar if progress else quiet
+    traffic, show = Traffic(), bar if progress else quiet
     program = qr_program(grid, source.dtype)
-    factors = default_store(executor, program)
+    following = q_program(grid, source.dtype) if mode == "economic" else Program()
+    # Q and the factors are there together: both in memory, or neither
+    sizes = [nbytes(part.tiles, part.results) for part in (program, following)]
+    factors = executor.make_store(program, sizes[1])
     inputs = Blocks(source, grid.rows, grid.columns, source.dtype, None, is_checked=True)
     with show("R", program.flops) as advance:
-        traffic.add(executor.run(program, inputs, factors, ops=ops, progress=advance))
+        traffic.add(executor.run(program, inputs, factors, progress=advance))
     size = min(m, n)
     small = Grid((size, n), (width, width))
-    r = TiledMatrix(_Upper(factors, "QR", small, source.dtype), small.tile)
+    r = TiledMatrix(StoreSource(factors, "QR", small, source.dtype, is_upper=True), small.tile)
     if workdir is not None:
         r = r.save(Path(workdir) / "R")
     q = None
     if mode == "economic":
-        following, tall = q_program(grid, source.dtype), Grid((m, size), (width, width))
+        tall = Grid((m, size), (width, width))
         folder = None if workdir is None else Path(workdir) / "Q"
-        target = matrix_store(executor, folder, following, "Q", tall, source.dtype)
+        target = matrix_store(executor, folder, following, "Q", tall, source.dtype, sizes[0])
         with show("Q", following.flops) as advance:
             traffic.add(
                 executor.run(
                     following, Named({}), Overlay(factors, target), stored=program.results,
-                    ops=ops, progress=advance,
+                    progress=advance,
                 )
             )  # fmt: skip
         q = TiledMatrix(StoreSource(target, "Q", tall, source.dtype), tall.tile)
@@ -120,23 +120,9 @@ def qr(
     return (*found, traffic) if full_output else found
 
 
-class _Upper(StoreSource):
-    """Tiles of which only what is on and above the diagonal counts."""
-
-    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        if rows.start >= columns.stop:
-            return np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
-        return np.triu(super().read(rows, columns), rows.start - columns.start)
-
-
 def _width(m: int, n: int, dtype: np.dtype[Any], executor: Any, tile: int | None) -> int:
     """Of tiles, as large as the limit lets a block column and a few others be."""
     if tile is not None:
         return tile_option(tile)
-    width = max(1, min(m, n, 512))
-    while width > 1:
-        held = (m * width + 12 * width**2) * dtype.itemsize
-        if held <= executor.memory_limit:
-            break
-        width = max(1, width * 7 // 8)
-    return width
+    room = executor.memory_limit // dtype.itemsize
+    return widest(min(m, n, executor.largest_tile // 2), 1, lambda w: m * w + 12 * w**2 <= room)

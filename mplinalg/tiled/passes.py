@@ -22,30 +22,33 @@ def row_blocks(shape: tuple[int, int], itemsize: int, most: int) -> list[slice]:
 
 
 def measure_program(
-    blocks: Sequence[slice], n: int, dtype: np.dtype[Any], *, is_identified: bool
-) -> Program:
+    blocks: Sequence[slice], n: int, dtype: np.dtype[Any], *, is_identified: bool,
+    apart: bool = False,
+) -> Program:  # fmt: skip
     """("sizes", i): sums of |a| along the rows of block i, and their largest entries; ("columns",):
     the same of the columns; ("bits", i), if asked for: a checksum of each row of block i.
+
+    With `apart`, ("columns", i) are those of block i, so that no block waits for another.
     """
     program, real = Program(), real_dtype(dtype)
-    columns = ("columns",)
-    program.tiles[columns] = Tile((2, n), real)
     for i, rows in enumerate(blocks):
+        columns = ("columns", i) if apart else ("columns",)
+        program.tiles[columns] = Tile((2, n), real)
         height = rows.stop - rows.start
         block, sizes = ("rows", i), ("sizes", i)
         program.tiles[block] = Tile((height, n), dtype)
         program.tiles[sizes] = Tile((2, height), real)
         program.add(
-            measure, reads=(block,), updates=(columns,), writes=(sizes,),
-            flops=2.0 * height * n, workspace=height * n * real.itemsize,
+            measure_apart if apart else measure, reads=(block,), flops=2.0 * height * n,
+            updates=() if apart else (columns,), writes=(sizes, columns) if apart else (sizes,),
+            workspace=height * n * real.itemsize,
         )  # fmt: skip
-        program.results.add(sizes)
+        program.results.update([sizes, columns])
         if is_identified:
             bits = ("bits", i)
             program.tiles[bits] = Tile((height,), np.dtype(np.uint64))
-            program.add(checksums, reads=(block,), writes=(bits,), workspace=2 * height * n * 8)
+            program.add(checksums, reads=(block,), writes=(bits,), workspace=4 * height * n * 8)
             program.results.add(bits)
-    program.results.add(columns)
     return program
 
 
@@ -90,13 +93,27 @@ def measure(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple
     return (xp.stack([size.sum(axis=1), size.max(axis=1)]),)
 
 
+def measure_apart(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
+    """As `measure`, of one block: both are written."""
+    (a,) = reads
+    columns = ops.xp.zeros((2, a.shape[1]), a.real.dtype)
+    (sizes,) = measure(ops, reads, (columns,))
+    return sizes, columns
+
+
 def checksums(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
-    """Sums modulo 2^64 of the words of each row, times odd numbers that tell their places."""
+    """Sums modulo 2^64 of the words of each row, times odd random numbers that tell their places.
+
+    Words are folded first: of their highest bits alone, the signs, any two would cancel.
+    """
     (a,) = reads
     xp = ops.xp
     words = a.view(xp.uint32 if a.real.dtype.itemsize == 4 else xp.uint64)
-    places = xp.arange(1, 2 * words.shape[1], 2, dtype=xp.uint64) * xp.uint64(0x9E3779B97F4A7C15)
-    return ((words * places).sum(axis=1, dtype=xp.uint64),)
+    if words.dtype.itemsize == 8:
+        words = words ^ (words >> xp.uint64(32))
+    places = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
+    odd = xp.asarray(2 * places + np.uint64(1))
+    return ((words * odd).sum(axis=1, dtype=xp.uint64),)
 
 
 def residual(

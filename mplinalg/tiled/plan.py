@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .tasks import Key, Program, nbytes
+from .traffic import Traffic
 
-__all__ = ["LimitTooSmall", "Plan", "Step", "make_plan"]
+__all__ = ["LimitTooSmall", "Plan", "Step", "make_plan", "needed"]
 
 LOOKAHEAD = 4
 """Tasks whose tiles stay while those of the next are loaded."""
@@ -73,30 +74,23 @@ class Plan:
     steps : list of Step
     saves : dict of int to list of Key
         Results that are final when a task ends, by its number.
-    loaded, reloaded, spilled, saved : int
-        Bytes.
-    hits, misses : int
-        Uses of a tile that was in memory, and was not.
-    peak : int
-        Most bytes in memory.
+    traffic : Traffic
+        What the run will move, and the most that it holds.
     """
 
     program: Program
     lookahead: int
     steps: list[Step] = field(default_factory=list)
     saves: dict[int, list[Key]] = field(default_factory=dict)
-    loaded: int = 0
-    reloaded: int = 0
-    spilled: int = 0
-    saved: int = 0
-    hits: int = 0
-    misses: int = 0
-    peak: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
 
-    @property
-    def traffic(self) -> int:
-        """Bytes moved, both ways."""
-        return self.loaded + self.reloaded + self.spilled + self.saved
+
+def needed(program: Program) -> int:
+    """Bytes of the largest task's tiles, and of the largest workspace of one."""
+    workspace = max((task.workspace for task in program.tasks), default=0)
+    return workspace + max(
+        (nbytes(program.tiles, {*t.needs, *t.makes}) for t in program.tasks), default=0
+    )
 
 
 def make_plan(program: Program, limit: int, stored: Collection[Key] = ()) -> Plan:
@@ -115,15 +109,13 @@ def make_plan(program: Program, limit: int, stored: Collection[Key] = ()) -> Pla
     LimitTooSmall
     """
     workspace = max((task.workspace for task in program.tasks), default=0)
-    needed = workspace + max(
-        (nbytes(program.tiles, {*t.needs, *t.makes}) for t in program.tasks), default=0
-    )
-    if limit < needed:
-        raise LimitTooSmall(needed, limit)
+    least = needed(program)
+    if limit < least:
+        raise LimitTooSmall(least, limit)
     for lookahead in range(LOOKAHEAD, -1, -1):
         plan = _Planner(program, limit - workspace, lookahead, stored).run()
         if plan is not None:
-            plan.peak += workspace
+            plan.traffic.peak += workspace
             return plan
     raise AssertionError("a program whose every task fits has a plan")
 
@@ -156,19 +148,19 @@ class _Planner:
 
     def run(self) -> Plan | None:
         """The plan; None if memory is too small for this lookahead."""
-        plan, program = self.plan, self.plan.program
+        plan, program, traffic = self.plan, self.plan.program, self.plan.traffic
         for number, task in enumerate(program.tasks):
             used = (*task.needs, *task.writes)
             held = set(used)
             self._drop_the_dead(number)
             for key in used:
                 if key in self.resident:
-                    plan.hits += 1
+                    traffic.hits += 1
                     continue
                 if not self._make_room(self.sizes[key], number, held):
                     return None
                 self._take(key, number, is_new=key in task.writes)
-            plan.peak = max(plan.peak, self.room - self.free)
+            traffic.peak = max(traffic.peak, self.room - self.free)
             for key in used:
                 self.uses[key].pop()
                 self.last_use[key] = number
@@ -180,23 +172,23 @@ class _Planner:
                 self.dirty.add(key)
                 if key in program.results and self.last_change[key] == number:
                     plan.saves.setdefault(number, []).append(key)
-                    plan.saved += self.sizes[key]
+                    traffic.saved += self.sizes[key]
                     self.dirty.discard(key)
                     self.stored.add(key)
         return plan
 
     def _take(self, key: Key, number: int, *, is_new: bool) -> None:
-        plan, size = self.plan, self.sizes[key]
+        plan, traffic, size = self.plan, self.plan.traffic, self.sizes[key]
         if is_new:
             plan.steps.append(Step("make", key, number))
         elif key in self.stored:
             plan.steps.append(Step("reload", key, number))
-            plan.reloaded += size
-            plan.misses += 1
+            traffic.reloaded += size
+            traffic.misses += 1
         else:
             plan.steps.append(Step("load", key, number))
-            plan.loaded += size
-            plan.misses += 1
+            traffic.loaded += size
+            traffic.misses += 1
         self.resident.add(key)
         self.free -= size
 
@@ -230,7 +222,7 @@ class _Planner:
         what: Literal["drop", "spill"] = "drop"
         if key in self.dirty and not is_dead:
             what = "spill"
-            self.plan.spilled += self.sizes[key]
+            self.plan.traffic.spilled += self.sizes[key]
             self.stored.add(key)
         self.dirty.discard(key)
         self.plan.steps.append(Step(what, key, number, self.last_use[key]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..report import SolveReport
-from .local import Traffic
+from .limits import UNLIMITED
+from .traffic import Traffic
 
 __all__ = ["TiledReport"]
 
@@ -19,7 +20,7 @@ class TiledReport(SolveReport):
     traffic : Traffic
         Of everything: measuring A, factoring, solves and residuals.
     tile : int
-        Rows and columns of a tile.
+        Rows and columns of a tile; on a cluster columns of a block column.
     memory_limit : int
         Bytes.
     """
@@ -30,13 +31,21 @@ class TiledReport(SolveReport):
 
     def __str__(self) -> str:
         moved = self.traffic
+        is_limited = self.memory_limit < UNLIMITED
+        memory = (
+            f"{moved.peak / 2**20:.1f} MiB of a limit of {self.memory_limit / 2**20:.1f} MiB"
+            if is_limited
+            else "that of the workers"
+        )
         lines = {
-            "memory": f"{moved.peak / 2**20:.1f} MiB of a limit of "
-            f"{self.memory_limit / 2**20:.1f} MiB, tiles of {self.tile}",
+            "memory": f"{memory}, tiles of {self.tile}",
             "moved": f"{moved.moved / 2**20:.1f} MiB ({moved.predicted / 2**20:.1f} foretold): "
             f"{moved.loaded / 2**20:.1f} of A, {moved.reloaded / 2**20:.1f} of tiles again, "
             f"{(moved.spilled + moved.saved) / 2**20:.1f} written",
-            "tiles in memory": f"{moved.hits} of {moved.hits + moved.misses} uses",
-            "overlap": f"{100 * moved.overlap:.0f} % of {moved.io_seconds:.3g} s of transfers",
         }
+        if is_limited:
+            lines["tiles in memory"] = f"{moved.hits} of {moved.hits + moved.misses} uses"
+            lines["overlap"] = (
+                f"{100 * moved.overlap:.0f} % of {moved.io_seconds:.3g} s of transfers"
+            )
         return "\n".join([super().__str__(), *(f"{k:<15} {v}" for k, v in lines.items())])

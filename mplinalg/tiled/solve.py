@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..dense.validate import METHODS as REFINEMENTS
-from ..dense.validate import RESIDUALS, choice, common_dtype, tolerance
+from ..arguments import choice, common_dtype, precision_option
 from ..precision import Format
-from .factored import Factored, Setting, right_hand_sides
+from .factored import Factored, Setting, options_of, right_hand_sides
 from .limits import Limit
 from .sources import as_source
 
@@ -41,7 +40,9 @@ def solve(
         What tiles, right-hand sides and workspace may take: bytes, text as "8GiB", or a fraction
         below 1 of the memory that is free. By default half of what is free.
     tile : int, optional
-        Rows and columns of a tile; by default as many as the limit allows, at most 1024.
+        Rows and columns of a tile; by default as many as the limit allows, at most 1024. On a
+        cluster columns of a block column; by default as many as make four for each thread, at least
+        384 and at most 1024, of 64 MiB at most.
     assume_a : {"gen", "pos"}
         "pos": Hermitian positive definite, both triangles given, solved by Cholesky.
     precision : {"auto", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}
@@ -127,19 +128,16 @@ def solve(
     if source.shape[0] != source.shape[1]:
         raise ValueError(f"Expected a square matrix, got a of shape {source.shape}")
     choice("assume_a", assume_a, tuple(METHODS))
-    choice("refine", refine, REFINEMENTS)
-    choice("residual", residual, RESIDUALS)
-    tolerance(tol, max_iter)
     rhs = right_hand_sides(b, source.shape[0])
     if rhs.dtype.kind in "fc" and not np.isfinite(rhs).all():
         raise ValueError("array must not contain infs or NaNs")
-    setting = Setting(memory_limit, tile, executor, workdir, resume, progress, precision)
     dtype = common_dtype(np.empty(0, source.dtype), rhs)
+    options = options_of(
+        precision_option(precision, dtype), refine, residual, tol, max_iter, fallback
+    )
+    setting = Setting(memory_limit, tile, executor, workdir, resume, progress, precision)
     columns = rhs.shape[1] if rhs.ndim == 2 else 1
     problem = Factored(
         source, METHODS[assume_a], setting, columns, dtype=dtype, refines=refine is not None
     )
-    return problem.solve(
-        rhs, refine=refine, residual=residual, tol=tol, max_iter=max_iter, fallback=fallback,
-        full_output=full_output, stacklevel=2,
-    )  # fmt: skip
+    return problem._solve(rhs, options, full_output)

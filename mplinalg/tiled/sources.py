@@ -5,16 +5,17 @@ A source gives any rectangle of the matrix, as a new array; it is asked from one
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..arguments import lapack_dtype
 from ..factor.scaling import Scaling
 from ..ops.dispatch import is_on_device
+from .mapped import mapped_file, unmapped
 from .tasks import Key
 
 __all__ = ["ArraySource", "Blocks", "FunctionSource", "Named", "Source", "as_source", "scaled"]
@@ -47,15 +48,9 @@ class Source(Protocol):
 
 def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype that a matrix of this dtype is solved in."""
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "biufc":
-        raise TypeError(f"a must be numeric, got dtype {dtype}")
-    if dtype.kind not in "fc":
-        return np.dtype(np.float64)
-    is_single = np.finfo(dtype).bits <= 32
-    if dtype.kind == "c":
-        return np.dtype(np.complex64 if is_single else np.complex128)
-    return np.dtype(np.float32 if is_single else np.float64)
+    if np.dtype(dtype).kind not in "biufc":
+        raise TypeError(f"a must be numeric, got dtype {np.dtype(dtype)}")
+    return lapack_dtype(dtype)
 
 
 class ArraySource:
@@ -73,7 +68,7 @@ class ArraySource:
         self.a = a
         self.shape = (int(a.shape[0]), int(a.shape[1]))
         self.dtype = working_dtype(a.dtype)
-        self._file = _file_of(a)
+        self._file = mapped_file(a)
 
     @property
     def is_sendable(self) -> bool:
@@ -86,48 +81,15 @@ class ArraySource:
         return self._file is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "a": self._file or self.a}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self.a, dict):
-            self.a = np.memmap(mode="r", **self.a)
+        return {**self.__dict__, "a": self.a if self._file is None else None}
 
     def read(self, rows: slice, columns: slice) -> Array:
         if self._file is not None:
-            return self._from_file(rows, columns).astype(self.dtype, copy=False)
+            return self._file.read(rows, columns).astype(self.dtype, copy=False)
         part = self.a[rows, columns]
         if hasattr(part, "compute"):  # Dask's
             part = part.compute(scheduler="synchronous")
-        return np.asarray(part).astype(self.dtype, copy=False)
-
-    def _from_file(self, rows: slice, columns: slice) -> Array:
-        """By reading: pages that are mapped would count as memory, and take longer."""
-        assert self._file is not None
-        n, size = self.shape[1], self.a.dtype.itemsize
-        part = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.a.dtype)
-        lines = [part] if columns == slice(0, n) else list(part)
-        start = self._file["offset"] + (rows.start * n + columns.start) * size
-        with open(self._file["filename"], "rb", buffering=0) as file:
-            for i, line in enumerate(lines):
-                left = line.reshape(-1).view(np.uint8).data
-                place = start + i * n * size
-                while left:
-                    count = os.preadv(file.fileno(), [left], place)
-                    if not count:
-                        raise OSError(f"{file.name} ends before its matrix does")
-                    left, place = left[count:], place + count
-        return part
-
-
-def _file_of(a: Any) -> dict[str, Any] | None:
-    """How a memory map of a whole file, in C order, is opened again; None of all else."""
-    if not isinstance(a, np.memmap) or a.mode == "c" or a.filename is None:
-        return None
-    mapped = a.base
-    if not isinstance(mapped, mmap.mmap) or not a.flags.c_contiguous:  # a view of another one
-        return None
-    return {"filename": a.filename, "dtype": a.dtype, "offset": a.offset, "shape": a.shape}
+        return np.asarray(unmapped(part)).astype(self.dtype, copy=False)
 
 
 class FunctionSource:
@@ -177,8 +139,9 @@ def as_source(a: Any) -> Source:
     TypeError, ValueError
         It is no matrix, or lies where it cannot be read.
     """
-    if hasattr(a, "read") and hasattr(a, "shape"):
-        return a
+    if all(hasattr(a, name) for name in ("read", "shape", "dtype", "is_sendable", "is_fresh")):
+        source: Source = a  # arrays of other libraries have a `read`, too, but another one
+        return source
     if is_on_device(a):
         raise TypeError("matrices on a device are solved by mplinalg.solve; this one fits there")
     if isinstance(a, np.ma.MaskedArray):
@@ -188,6 +151,10 @@ def as_source(a: Any) -> Source:
     if not (hasattr(a, "shape") and hasattr(a, "dtype") and hasattr(a, "__getitem__")):
         a = np.asarray(a)
     return ArraySource(a)
+
+
+_STRIP_BYTES = 2**24
+"""Of a block, that are read at once."""
 
 
 class Blocks:
@@ -216,22 +183,21 @@ class Blocks:
 
     def __call__(self, key: Key) -> Array:
         rows, columns = self._place(key)
-        part = self.source.read(rows, columns)
-        copies = not self.source.is_fresh
         factors = self._factors(rows, columns)
-        return scaled(part, *factors, self.dtype, self.is_checked, copies=copies)
+        return Reading(self.source, rows, columns, factors, self.dtype, self.is_checked)()
 
     def remote(self, client: Any, key: Key) -> Any:
-        """A block as a future on a worker of a Dask cluster."""
+        """A block for a worker of a Dask cluster: a future, or a function that reads it there, or
+        an array if only this process can read it.
+        """
         rows, columns = self._place(key)
+        factors = self._factors(rows, columns)
         if isinstance(self.source, ArraySource) and hasattr(self.source.a, "dask"):
             part = client.compute(self.source.a[rows, columns])
-        elif self.source.is_sendable:
-            part = client.submit(self.source.read, rows, columns, pure=False)
-        else:
-            part = client.scatter(self.source.read(rows, columns), hash=False)
-        factors = self._factors(rows, columns)
-        return client.submit(scaled, part, *factors, self.dtype, self.is_checked, pure=False)
+            return client.submit(scaled, part, *factors, self.dtype, self.is_checked, pure=False)
+        if self.source.is_sendable:
+            return Reading(self.source, rows, columns, factors, self.dtype, self.is_checked)
+        return self(key)
 
     def _place(self, key: Key) -> tuple[slice, slice]:
         down, across = (*key[1:], 0)[:2]
@@ -241,6 +207,37 @@ class Blocks:
         if self.scaling is None:
             return None, None
         return self.scaling.rows[rows], self.scaling.cols[columns]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A block that is read where it is called for."""
+
+    source: Source
+    rows: slice
+    columns: slice
+    factors: tuple[Array | None, Array | None]
+    dtype: np.dtype[Any]
+    is_checked: bool
+
+    def __call__(self) -> Array:
+        m, n = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        height = max(1, _STRIP_BYTES // max(1, n * self.source.dtype.itemsize))
+        if m <= height:
+            return self._strip(slice(0, m), copies=not self.source.is_fresh)
+        # what is read is wider than the block, or scaled: not all of it twice in memory
+        block = np.empty((m, n), self.dtype)
+        for start in range(0, m, height):
+            strip = slice(start, min(start + height, m))
+            block[strip] = self._strip(strip, copies=False)
+        return block
+
+    def _strip(self, strip: slice, *, copies: bool) -> Array:
+        first = self.rows.start
+        part = self.source.read(slice(first + strip.start, first + strip.stop), self.columns)
+        rows, columns = self.factors
+        rows = None if rows is None else rows[strip]
+        return scaled(part, rows, columns, self.dtype, self.is_checked, copies=copies)
 
 
 class Named:
@@ -253,11 +250,11 @@ class Named:
         return self._inputs[key[0]](key)
 
     def remote(self, client: Any, key: Key) -> Any:
-        """As `Blocks.remote`; vectors are sent."""
+        """As `Blocks.remote`; vectors are arrays."""
         given = self._inputs[key[0]]
         if isinstance(given, Blocks):
             return given.remote(client, key)
-        return client.scatter(given(key), hash=False)
+        return given(key)
 
 
 def scaled(

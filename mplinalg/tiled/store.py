@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
 
 Array = NDArray[Any]
 _FOLD = 4096
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 JOURNAL = "journal.jsonl"
 
 
@@ -87,6 +90,8 @@ class DirectoryStore:
         What the results belong to. A journal with another title is refused.
     resume : bool
         Go on with what is there. Otherwise the directory must have no journal.
+    is_checked : bool
+        Keep checksums.
 
     Attributes
     ----------
@@ -95,9 +100,11 @@ class DirectoryStore:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool
-    ) -> None:
-        self.path = Path(path)
+        self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool,
+        is_checked: bool = True,
+    ) -> None:  # fmt: skip
+        self.path = Path(path).absolute()  # other processes, and this one elsewhere, find it too
+        self._is_checked = is_checked
         self.path.mkdir(parents=True, exist_ok=True)
         self.results: set[Key] = set()
         self._described: dict[Key, dict[str, Any]] = {}
@@ -142,19 +149,26 @@ class DirectoryStore:
             raise ValueError(f"{path} has {title.get('contents')!r}, not {contents!r}")
         return cls(path, title, resume=True), title
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
         tile = np.ascontiguousarray(tile)
         name = self._name(key, is_result)
         self._replace(self.path / name, tile.reshape(-1).view(np.uint8).data if tile.size else b"")
         entry = {
             "file": name, "shape": list(tile.shape), "dtype": tile.dtype.str,
-            "sum": checksum(tile),
+            "sum": checksum(tile) if self._is_checked else None,
         }  # fmt: skip
         with self._lock:
             self._described[key] = entry
             if is_result:
-                with open(self.path / JOURNAL, "ab") as journal:
-                    journal.write((json.dumps({"key": list(key), **entry}) + "\n").encode())
+                line = (json.dumps({"key": list(key), **entry}) + "\n").encode()
+                with self._told(self.path / JOURNAL), open(self.path / JOURNAL, "ab") as journal:
+                    journal.write(line)
                 self.results.add(key)
 
     def read(self, key: Key) -> Array:
@@ -170,7 +184,7 @@ class DirectoryStore:
         if size != wanted:
             raise TileDamaged(f"{path} has {size:,} bytes instead of {wanted:,}")
         tile = np.fromfile(path, dtype).reshape(shape)
-        if checksum(tile) != entry["sum"]:
+        if entry["sum"] is not None and checksum(tile) != entry["sum"]:
             raise TileDamaged(f"{path} was altered: its checksum is wrong")
         return tile
 
@@ -199,24 +213,37 @@ class DirectoryStore:
 
     def _replace(self, path: Path, data: Any) -> None:
         part = path.with_name(path.name + ".part")
+        with self._told(path):
+            try:
+                with open(part, "wb") as file:
+                    file.write(data)
+                os.replace(part, path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
+        """Say with an OSError what is left."""
         try:
-            with open(part, "wb") as file:
-                file.write(data)
-            os.replace(part, path)
+            yield
         except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OSError(
-                error.errno, f"{error.strerror}; {len(self.results)} tiles are kept in "
-                f"{self.path}, and resume=True goes on from there", str(path),
-            ) from error  # fmt: skip
+            raise OSError(error.errno, f"{error.strerror}; {self._left()}", str(path)) from error
+
+    def _left(self) -> str:
+        count = len(self.results)
+        return f"{count} tiles are kept in {self.path}, and resume=True goes on from there"
 
 
 class TemporaryStore(DirectoryStore):
-    """A directory that is removed when nobody needs it any more."""
+    """A directory that is removed when nobody needs it any more, without checksums."""
 
     def __init__(self, folder: str | None = None) -> None:
         self._folder = tempfile.mkdtemp(prefix="mplinalg-tiles-", dir=folder)
-        super().__init__(self._folder, {}, resume=False)
+        super().__init__(self._folder, {}, resume=False, is_checked=False)
+
+    def _left(self) -> str:
+        return "temporary files need more room, or a workdir elsewhere"
 
     def close(self) -> None:
         """Remove it."""
@@ -228,23 +255,39 @@ class TemporaryStore(DirectoryStore):
 
 
 def _journal(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """What a journal says, and its lines; nothing of a line that was not written to its end."""
+    """What a journal says, and its lines; nothing of those that were not written to their ends."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith(b"\n")], lines
+    found = []
+    for number, line in enumerate(lines):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            entry = json.loads(line)
+            is_one = isinstance(entry, dict) and (number == 0 or "key" in entry)
+        except ValueError:
+            is_one = False
+        if is_one:
+            found.append(entry)
+        elif number == 0:
+            raise ValueError(f"{path} is damaged, or not the journal of a run")
+    return found, lines
 
 
 def checksum(tile: Array) -> str:
-    """Of the bytes: sums modulo 2^64 of words that are `_FOLD` apart, multiplied and summed.
+    """Of the bytes: words that are `_FOLD` apart summed, each times a power that tells its place.
 
-    At the speed of memory. The change of a single word is seen for certain, others in all
-    likelihood.
+    Modulo 2^64, and near the speed of memory. Words are folded first: of their highest bits alone
+    any two would cancel. The change of a single word is seen for certain, others in all likelihood.
     """
     data = np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
     whole = data.size // (8 * _FOLD) * (8 * _FOLD)
-    words = data[:whole].view(np.uint64).reshape(-1, _FOLD).sum(axis=0, dtype=np.uint64)
     rest = np.zeros(8 * _FOLD, np.uint8)
     rest[: data.size - whole] = data[whole:]
-    with np.errstate(over="ignore"):
-        words = words + rest.view(np.uint64)
-        odd = np.arange(1, 2 * _FOLD, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        return f"{int((words * odd).sum(dtype=np.uint64)):016x}"
+    total, folded = np.zeros(_FOLD, np.uint64), np.empty(_FOLD, np.uint64)
+    for line in (*data[:whole].view(np.uint64).reshape(-1, _FOLD), rest.view(np.uint64)):
+        np.right_shift(line, np.uint64(32), out=folded)
+        np.bitwise_xor(line, folded, out=folded)
+        total *= _ODD
+        total += folded
+    odd = np.arange(1, 2 * _FOLD, 2, dtype=np.uint64) * _ODD
+    return f"{int((total * odd).sum(dtype=np.uint64)):016x}"

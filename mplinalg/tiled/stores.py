@@ -9,24 +9,10 @@ from typing import Any
 
 from ..refine.ladder import Rung
 from .grid import Grid
-from .store import DirectoryStore, MemoryStore, Store, TemporaryStore
-from .tasks import Program, nbytes
+from .store import DirectoryStore, Store
+from .tasks import Program
 
-__all__ = ["Stores", "default_store"]
-
-
-def default_store(executor: Any, program: Program) -> Store:
-    """Where the results of a program go that nobody has to keep.
-
-    Where the executor keeps them, into memory if they fit into the limit beside the largest
-    workspace, or into temporary files.
-    """
-    if hasattr(executor, "make_store"):
-        store: Store = executor.make_store()
-        return store
-    workspace = max((task.workspace for task in program.tasks), default=0)
-    held = nbytes(program.tiles, program.results) + workspace
-    return MemoryStore() if held <= executor.memory_limit else TemporaryStore()
+__all__ = ["Stores"]
 
 
 @dataclass
@@ -42,21 +28,19 @@ class Stores:
         Go on with what an earlier run left in `workdir`; files that are not as they were written
         are made again.
     executor : LocalExecutor or DaskExecutor
-    grid : Grid
     """
 
     workdir: str | os.PathLike[str] | None
     resume: bool
     executor: Any
-    grid: Grid
 
     def __post_init__(self) -> None:
         if self.resume and self.workdir is None:
             raise ValueError("resume=True needs the workdir of the run to go on with")
-        if hasattr(self.executor, "make_store") and self.workdir is not None:
+        if self.workdir is not None and not self.executor.runs_here:
             raise ValueError("workdir is for runs on this machine; a cluster keeps its tiles")
 
-    def __call__(self, rung: Rung, program: Program, digest: str) -> Store:
+    def __call__(self, rung: Rung, grid: Grid, program: Program, digest: str) -> Store:
         """The store of a rung.
 
         Raises
@@ -67,13 +51,14 @@ class Stores:
             They are those of another matrix, or of other tiles.
         """
         if self.workdir is None:
-            return default_store(self.executor, program)
+            store: Store = self.executor.make_store(program)
+            return store
         title = {
-            "contents": f"{rung.method} in {rung.format}", "shape": list(self.grid.shape),
-            "tile": list(self.grid.tile), "matrix": digest,
+            "contents": f"{rung.method} in {rung.format}", "shape": list(grid.shape),
+            "tile": list(grid.tile), "matrix": digest,
         }  # fmt: skip
         path = Path(self.workdir) / f"{rung.method}-{rung.format}".lower()
-        store = DirectoryStore(path, title, resume=self.resume)
-        for key in store.damaged():
-            store.forget(key)
-        return store
+        kept = DirectoryStore(path, title, resume=self.resume)
+        for key in kept.damaged():
+            kept.forget(key)
+        return kept

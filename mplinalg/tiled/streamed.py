@@ -4,50 +4,54 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dense import messages
-from ..dense.scaled import enter, extreme_limits, leave
+from ..dense.scaled import enter, extreme_limits, is_graded, leave
 from ..errors import LinAlgError
 from ..factor.scaling import Scaling, inverse_powers
 from ..ops.protocol import Array, Ops
 from ..precision import Format, working_format
 from ..refine.ladder import Rung
-from .cholesky import cholesky_program
+from .columns import cholesky_columns, column_places, lu_columns
 from .factors import TiledFactors
 from .grid import Grid
-from .local import LocalExecutor, Traffic
-from .lu import lu_program
+from .local import LocalExecutor
 from .progress import Progress, quiet
+from .requirements import PROGRAMS as TILE_PROGRAMS
 from .sources import Blocks, Source
 from .store import Store
 from .system import Sizes, TiledSystem, measured
 from .tasks import Program
+from .traffic import Traffic
 
 __all__ = ["StreamedMatrix"]
 
-_ROW_RATIO = 2.0**10
-_SAFE_FP32 = (1e-25, 1e30)
 _DIAGONAL_TILE = 256
 
 
-MakeStore = Callable[[Rung, Program, str], Store]
-PROGRAMS = {"LU": lu_program, "Cholesky": cholesky_program}
+MakeStore = Callable[[Rung, Grid, Program, str], Store]
+PROGRAMS = {("tiles", method): make for method, make in TILE_PROGRAMS.items()} | {
+    ("columns", "LU"): lu_columns, ("columns", "Cholesky"): cholesky_columns,
+}  # fmt: skip
+"""The factorizations, by the layout of tiles and the method: (grid, dtype, format) -> Program."""
+PLACES = {
+    "tiles": lambda grid, method: (grid.rows, grid.columns),
+    "columns": column_places,
+}
+"""Rows and columns of the inputs: (grid, method) -> both."""
 
 
-class Rows:
-    """diag(rows) A diag(cols) of a source: its shape and dtype, and rows of it where asked for."""
+@dataclass(frozen=True)
+class Shape:
+    """What is known of an array that is not there."""
 
-    def __init__(self, source: Source, dtype: np.dtype[Any], scaling: Scaling | None) -> None:
-        self.source, self.dtype, self.scaling = source, dtype, scaling
-        self.shape = source.shape
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        blocks = Blocks(self.source, [rows], [slice(0, self.shape[1])], self.dtype, self.scaling)
-        return blocks(("rows", 0))
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
 
 
 class StreamedMatrix:
@@ -61,10 +65,10 @@ class StreamedMatrix:
     method : {"LU", "Cholesky"}
     executor : LocalExecutor
     ops : Ops
-    grid : Grid
-        Tiles of the factors.
+    grid_of : callable
+        Format -> Grid, the tiles of factors.
     make_store : callable
-        (rung, program, digest of A) -> Store, where the results of a factorization go.
+        (rung, grid, program, digest of A) -> Store, where the results of a factorization go.
     is_identified : bool
         Compute `digest`.
     progress : callable, optional
@@ -85,19 +89,20 @@ class StreamedMatrix:
 
     def __init__(
         self, source: Source, dtype: np.dtype[Any], method: str, executor: LocalExecutor, ops: Ops,
-        grid: Grid, make_store: MakeStore, progress: Progress = quiet, *,
+        grid_of: Callable[[Format], Grid], make_store: MakeStore, progress: Progress = quiet, *,
         is_identified: bool = False,
     ) -> None:  # fmt: skip
         self._progress = progress
         self.source, self.ops, self.executor = source, ops, executor
-        self._method, self._grid, self._make_store = method, grid, make_store
+        self._method, self._grid_of, self._make_store = method, grid_of, make_store
+        self._kept: tuple[Rung, TiledFactors] | None = None
         self.traffic = Traffic()
         self.seconds = {"convert": 0.0, "factor": 0.0}
         self._dtype = dtype
         self.outer: Scaling | None = None
         self.sizes = self._measure(None, is_identified=is_identified)
         self.digest = self.sizes.digest
-        if not np.isfinite(self.sizes.row_max).all():
+        if not self.sizes.is_finite:
             raise ValueError("array must not contain infs or NaNs")
         low, high = extreme_limits(dtype)
         extents = np.concatenate([self.sizes.row_max, self.sizes.column_max])
@@ -105,12 +110,8 @@ class StreamedMatrix:
         if ((extents < low) | (extents > high)).any():
             self.outer = self._equilibrated()
             self.sizes = self._measure(self.outer)
-        positive = self.sizes.row_sums[self.sizes.row_sums > 0]
-        least = float(positive.min()) if positive.size else self.norm
-        self.is_graded = self.outer is not None or not (
-            self.norm <= _ROW_RATIO * least and _SAFE_FP32[0] <= self.norm <= _SAFE_FP32[1]
-        )
-        self.a = Rows(source, dtype, self.outer)
+        self.is_graded = self.outer is not None or is_graded(self.sizes.row_sums)
+        self.a = Shape(source.shape, dtype)
 
     @property
     def norm(self) -> float:
@@ -122,9 +123,18 @@ class StreamedMatrix:
         """max |a|, with |re| + |im| for complex."""
         return self.sizes.amax
 
+    @property
+    def fast_formats(self) -> tuple[Format, ...]:
+        """Those that it is factored in fast, the coarsest first."""
+        return self.executor.ops.fast_formats
+
     def method(self) -> str:
         """The factorization."""
         return self._method
+
+    def tries_butterfly(self, fmt: Format) -> bool:
+        """Pivots come from tournaments."""
+        return False
 
     def enter(self, b: Array, trans: str) -> tuple[Array, Array]:
         """As `scaled.enter`."""
@@ -146,40 +156,44 @@ class StreamedMatrix:
         )  # fmt: skip
 
     def factorize(self, rung: Rung) -> TiledFactors:
-        """The factors of a rung, in a store of their own.
+        """The factors of a rung, in a store of their own; those that were made last are kept.
 
         Raises
         ------
         LinAlgError
             In working precision: A is exactly singular, or not positive definite.
         """
+        if self._kept is not None and self._kept[0] == rung:
+            return self._kept[1]
+        self._kept = None  # its memory is free
         began = time.perf_counter()
         fmt, dtype = rung.format, rung.format.dtype(self._dtype)
-        program = PROGRAMS[self._method](self._grid, dtype, fmt)
+        grid = self._grid_of(fmt)
+        program = PROGRAMS[self.executor.layout, self._method](grid, dtype, fmt)
         scaling = self._scaling(fmt)
-        store = self._make_store(rung, program, self.digest)
-        parts = self._grid.rows
-        inputs = Blocks(self.source, parts, parts, dtype, self.outer or scaling)
+        store = self._make_store(rung, grid, program, self.digest)
+        rows, columns = PLACES[self.executor.layout](grid, self._method)
+        inputs = Blocks(self.source, rows, columns, dtype, self.outer or scaling)
         have = set(getattr(store, "results", ()))
         left = program.without(have)
         stored = program.results - left.results
         with self._progress(f"{rung.format} {rung.method}", left.flops) as advance:
             self.traffic.add(
-                self.executor.run(
-                    left, inputs, store, stored=stored, ops=self.ops, progress=advance
-                )
+                self.executor.run(left, inputs, store, stored=stored, progress=advance)
             )
-        infos = [int(store.read(("info", k))[0]) for k in range(len(parts))]
+        infos = [int(store.read(("info", k))[0]) for k in range(len(columns))]
         info = next((info for info in infos if info), 0)
         self.seconds["factor"] += time.perf_counter() - began
         if info and fmt is working_format(self._dtype):
             if self._method == "LU":
                 raise LinAlgError(messages.singular(info, self.source.shape[0]))
             raise LinAlgError(messages.not_definite(info))
-        return TiledFactors(
-            self.ops, self.executor, store, self._grid, fmt, dtype, self._method, program.results,
+        factors = TiledFactors(
+            self.ops, self.executor, store, grid, fmt, dtype, self._method, program.results,
             info, scaling, self.traffic,
         )  # fmt: skip
+        self._kept = rung, factors
+        return factors
 
     def take_traffic(self) -> Traffic:
         """What was moved since this was asked last."""
@@ -188,12 +202,18 @@ class StreamedMatrix:
         self.traffic.clear()
         return taken
 
+    def column_sums(self, weights: Array) -> NDArray[Any]:
+        """Sums of |a| along the columns, rows multiplied by `weights`."""
+        ones = np.ones(self.a.shape[1], self.sizes.row_sums.dtype)
+        outer = self.outer or Scaling(np.ones_like(weights), ones)
+        return self._measure(Scaling(outer.rows * weights, outer.cols)).column_sums
+
     # -- scaling --------------------------------------------------------------------------------
 
     def _measure(self, scaling: Scaling | None, *, is_identified: bool = False) -> Sizes:
         began = time.perf_counter()
         sizes = measured(
-            self.source, self._dtype, self.executor, self.ops, self.traffic, scaling,
+            self.source, self._dtype, self.executor, self.traffic, scaling,
             is_identified=is_identified,
         )  # fmt: skip
         self.seconds["convert"] += time.perf_counter() - began
@@ -214,7 +234,12 @@ class StreamedMatrix:
             d = inverse_powers(self.ops, np.sqrt(self._diagonal()))
             return Scaling(d, d)
         rows = inverse_powers(self.ops, self.sizes.row_max)
-        by_rows = Scaling(rows, np.ones_like(self.sizes.column_max))
+        columns = inverse_powers(self.ops, self.sizes.column_max)
+        # first those that differ more: scaled after the others, some of them would vanish
+        if _spread(self.sizes.column_max) > _spread(self.sizes.row_max):
+            by_columns = Scaling(np.ones_like(rows), columns)
+            return Scaling(inverse_powers(self.ops, self._measure(by_columns).row_max), columns)
+        by_rows = Scaling(rows, np.ones_like(columns))
         return Scaling(rows, inverse_powers(self.ops, self._measure(by_rows).column_max))
 
     def _diagonal(self) -> NDArray[Any]:
@@ -223,3 +248,9 @@ class StreamedMatrix:
         return np.concatenate(
             [abs(np.diagonal(tiles(("A", k, k))).real) for k in range(len(parts))]
         )
+
+
+def _spread(sizes: NDArray[Any]) -> float:
+    """Binary orders of magnitude between the largest and the smallest that is not zero."""
+    positive = sizes[sizes > 0]
+    return float(np.log2(positive.max()) - np.log2(positive.min())) if positive.size else 0.0

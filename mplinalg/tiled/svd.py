@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from ..ops.dispatch import ops_for
 from ..ops.protocol import Array, Ops
 from .limits import Limit
-from .local import LocalExecutor, Traffic
+from .local import as_executor
+from .plan import LimitTooSmall
 from .progress import Progress, bar, quiet
 from .sources import Blocks, Named, Source, as_source
 from .system import Vectors, row_blocks_of
 from .tasks import Program, Tile
+from .traffic import Traffic
 
 __all__ = ["svd"]
+
+
+_VECTORS = 7
+"""Arrays of (m + n)(k + oversample) numbers that are there at once: Q, Y, and what QR holds."""
 
 
 class SVDResult(NamedTuple):
@@ -101,38 +107,44 @@ def svd(
     for name, value in (("oversample", oversample), ("power", power)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise ValueError(f"{name} must be a non-negative integer; got {value!r}")
-    if executor is not None and memory_limit is not None:
-        raise ValueError("give memory_limit or executor, not both")
     columns = min(k + oversample, m, n)
-    executor = executor or LocalExecutor(memory_limit)
-    room = executor.reserving(4 * (m + n) * columns * source.dtype.itemsize)
-    passes = _Passes(source, room, bar if progress else quiet)
+    executor = as_executor(executor, memory_limit)
+    reserved = _VECTORS * (m + n) * columns * source.dtype.itemsize
+    # and X, a row of A, and one of A X
+    least = reserved + (n * columns + n + columns) * source.dtype.itemsize
+    if executor.memory_limit < least:
+        raise LimitTooSmall(least, executor.memory_limit)
+    passes = _Passes(source, executor.reserving(reserved), columns, bar if progress else quiet)
     rng = np.random.default_rng(0 if rng is None else rng)
     omega = rng.standard_normal((n, columns)).astype(source.dtype)
     q = _orthonormal(passes.product(omega))
     for _ in range(power):
         q = _orthonormal(passes.product(_orthonormal(passes.adjoint(q))))
     # Q^H A = (A^H Q)^H = W diag(s) Vh
-    v, s, wh = passes.ops.gesvd(np.asfortranarray(passes.adjoint(q)))
+    v, s, wh = passes.ops.gesvd(np.asfortranarray(_finite(passes.adjoint(q))))
     found = SVDResult(q @ wh.conj().T[:, :k], s[:k], v[:, :k].conj().T)
     return (*found, passes.traffic) if full_output else found
 
 
 def _orthonormal(y: NDArray[Any]) -> NDArray[Any]:
     """An orthonormal basis of the columns."""
+    q, _ = np.linalg.qr(_finite(y))
+    return q
+
+
+def _finite(y: NDArray[Any]) -> NDArray[Any]:
     if not np.isfinite(y).all():
         raise ValueError("array must not contain infs or NaNs, or overflow in products")
-    q, _ = np.linalg.qr(y)
-    return q
+    return y
 
 
 class _Passes:
     """Products of A with a few vectors, each in one pass over blocks of its rows."""
 
-    def __init__(self, source: Source, executor: Any, progress: Progress) -> None:
+    def __init__(self, source: Source, executor: Any, columns: int, progress: Progress) -> None:
         self.source, self.executor, self.progress = source, executor, progress
         self.ops: Ops = ops_for(np.empty(0))
-        self.parts = row_blocks_of(source, source.dtype, executor)
+        self.parts = row_blocks_of(source, source.dtype, executor, columns)
         self.traffic = Traffic()
 
     def product(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -190,11 +202,7 @@ class _Passes:
         with self.progress(title, program.flops) as advance:
             self.traffic.add(
                 self.executor.run(
-                    program,
-                    Named({**vectors, "rows": blocks}),
-                    store,
-                    ops=self.ops,
-                    progress=advance,
+                    program, Named({**vectors, "rows": blocks}), store, progress=advance
                 )
             )
 

@@ -11,19 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..factor.scaling import Scaling
-from ..ops.protocol import Array, Ops
-from ..refine.ladder import LinearSystem
-from .local import LocalExecutor, Traffic
+from ..ops.protocol import Array
+from ..precision import real_dtype
+from ..refine.system import LinearSystem
+from .local import LocalExecutor
 from .passes import measure_program, residual_program, row_blocks
+from .requirements import block_bytes
 from .sources import Blocks, Named, Source
 from .store import MemoryStore
 from .tasks import Key
+from .traffic import Traffic
 
 __all__ = ["Sizes", "TiledSystem", "Vectors", "measured", "row_blocks_of"]
-
-_BLOCK_BYTES = 2**23
-_BLOCK_SHARE = 6
-"""Blocks of rows, and what is computed from them, that fit into the memory limit together."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +64,29 @@ class Sizes:
 
 
 def measured(
-    source: Source, dtype: np.dtype[Any], executor: LocalExecutor, ops: Ops, traffic: Traffic,
+    source: Source, dtype: np.dtype[Any], executor: LocalExecutor, traffic: Traffic,
     scaling: Scaling | None, *, is_identified: bool = False,
 ) -> Sizes:  # fmt: skip
     """One pass over diag(rows) A diag(cols), taken in `dtype`."""
     n = source.shape[1]
     parts = row_blocks_of(source, dtype, executor)
-    program = measure_program(parts, n, dtype, is_identified=is_identified)
+    program = measure_program(
+        parts, n, dtype, is_identified=is_identified, apart=not executor.runs_here
+    )
     store = MemoryStore()
-    columns = program.tiles[("columns",)]
+    of_columns = np.zeros((2, n), real_dtype(dtype))
 
     inputs = Named({
-        "columns": lambda key: np.zeros(columns.shape, columns.dtype),
+        "columns": lambda key: np.zeros_like(of_columns),
         "rows": Blocks(source, parts, [slice(0, n)], dtype, scaling),
     })  # fmt: skip
-    traffic.add(executor.run(program, inputs, store, ops=ops))
+    traffic.add(executor.run(program, inputs, store))
     rows = [store.read(("sizes", i)) for i in range(len(parts))]
-    of_rows = np.concatenate(rows, axis=1) if rows else np.zeros((2, 0), columns.dtype)
-    of_columns = store.read(("columns",)) if rows else np.zeros((2, n), columns.dtype)
+    of_rows = np.concatenate(rows, axis=1) if rows else np.zeros((2, 0), of_columns.dtype)
+    for key in sorted(key for key in program.results if key[0] == "columns"):
+        sums, largest = store.read(key)
+        of_columns[0] += sums
+        np.maximum(of_columns[1], largest, out=of_columns[1])
     digest = hashlib.blake2b(digest_size=16)
     for i in range(len(parts) if is_identified else 0):
         digest.update(store.read(("bits", i)).tobytes())
@@ -90,9 +94,18 @@ def measured(
     return Sizes(of_rows[0], of_rows[1], of_columns[0], of_columns[1], name)
 
 
-def row_blocks_of(source: Source, dtype: np.dtype[Any], executor: LocalExecutor) -> list[slice]:
-    most = executor.memory_limit // _BLOCK_SHARE
-    return row_blocks(source.shape, dtype.itemsize, min(_BLOCK_BYTES, most))
+def row_blocks_of(
+    source: Source, dtype: np.dtype[Any], executor: LocalExecutor, nrhs: int = 0
+) -> list[slice]:
+    """Blocks of rows that fit into the limit beside nrhs vectors, and beside their share of some.
+
+    These are b, r and d.
+    """
+    (m, n), size = source.shape, dtype.itemsize
+    most = executor.block_bytes(m, (n + 3 * nrhs) * size)
+    return row_blocks(
+        (m, n + 3 * nrhs), size, block_bytes(executor.memory_limit, n, nrhs, size, most)
+    )
 
 
 @dataclass(kw_only=True)
@@ -115,9 +128,21 @@ class TiledSystem(LinearSystem):
     scaling: Scaling | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
+    streams = True
+
     def residual(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array | None]:
         """r and d of the given columns, in one pass."""
         return self._pass(x, self._rhs(columns), magnitude=True)
+
+    def residual_and_product(
+        self, x: Array, columns: NDArray[np.intp], y: Array
+    ) -> tuple[Array, Array | None, Array]:
+        """`residual` of x, and op(A) y, in one pass."""
+        both, rhs = (np.empty((len(x), columns.size + 1), x.dtype, order="F") for _ in range(2))
+        both[:, :-1], both[:, -1:] = x, y
+        rhs[:, :-1], rhs[:, -1] = self._rhs(columns), 0
+        r, d = self._pass(both, rhs, magnitude=True)
+        return r[:, :-1], None if d is None else d[:, :-1], -r[:, -1:]
 
     def magnitude(self, x: Array, columns: NDArray[np.intp]) -> Array:
         """d = |op(A)||x| + |b| of the given columns."""
@@ -137,7 +162,7 @@ class TiledSystem(LinearSystem):
     def _pass(self, x: Array, b: Array, *, magnitude: bool) -> tuple[Array, Array | None]:
         began = time.perf_counter()
         n, nrhs = x.shape
-        parts = row_blocks_of(self.source, b.dtype, self.executor)
+        parts = row_blocks_of(self.source, b.dtype, self.executor, nrhs)
         program = residual_program(
             parts, n, nrhs, b.dtype, magnitude=magnitude, extended=self.extended
         )
@@ -150,7 +175,7 @@ class TiledSystem(LinearSystem):
             "b": lambda key: store_of_b.read(key),
             "rows": Blocks(self.source, parts, [slice(0, n)], b.dtype, self.scaling),
         })  # fmt: skip
-        self.traffic.add(self.executor.run(program, inputs, store, ops=self.ops))
+        self.traffic.add(self.executor.run(program, inputs, store))
         self.seconds["residual"] += time.perf_counter() - began
         return r, d
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.protocol import Array, Ops
+from ..precision import Format
 
 __all__ = ["Kernel", "Key", "Program", "Task", "Tile"]
 
@@ -26,10 +27,14 @@ be sent to another process; `updates` are changed in place."""
 
 @dataclass(frozen=True)
 class Tile:
-    """Shape and dtype of a tile; of one whose size depends on the numbers, the most it can be."""
+    """Shape and dtype of a tile; of one whose size depends on the numbers, the most it can be.
+
+    `on_host`: it is an array of NumPy wherever the others are.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    on_host: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -52,6 +57,8 @@ class Task:
         Of real numbers.
     workspace : int
         Bytes that the kernel allocates besides.
+    home : int, optional
+        On a cluster tasks of the same number are run by the same worker, if it is there.
     """
 
     kernel: Kernel
@@ -61,6 +68,7 @@ class Task:
     options: tuple[tuple[str, Any], ...] = ()
     flops: float = 0.0
     workspace: int = 0
+    home: int | None = None
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -142,6 +150,14 @@ class Program:
             found.update(key for key in task.needs if key not in made)
             made.update(task.makes)
         return found
+
+
+def product_workspace(fmt: Format, entries: int) -> int:
+    """Bytes that a product in a format takes whose operands have so many entries: rounded copies.
+
+    Real and imaginary parts of complex operands are rounded one after the other.
+    """
+    return 0 if fmt.is_native else 4 * entries
 
 
 def nbytes(tiles: Mapping[Key, Tile], keys: Iterable[Key]) -> int:

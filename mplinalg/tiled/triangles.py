@@ -12,7 +12,7 @@ from .grid import Grid, extent
 from .pivots import move_rows
 from .tasks import Key, Program, Tile
 
-__all__ = ["cholesky_solve_program", "lu_solve_program"]
+__all__ = ["cholesky_solve_program", "in_dtype", "lu_solve_program"]
 
 
 class _Solve:
@@ -56,7 +56,9 @@ class _Solve:
     def interchange(self, j: int, *, back: bool) -> None:
         """x[j:] <- P_j x[j:], or its inverse"""
         moves = ("moves", j)
-        self.program.tiles[moves] = Tile((2, 2 * extent(self.parts[j])), np.dtype(np.int64))
+        self.program.tiles[moves] = Tile(
+            (2, 2 * extent(self.parts[j])), np.dtype(np.int64), on_host=True
+        )
         blocks = tuple(("x", i) for i in range(j, len(self.parts)))
         self.program.add(
             interchange, reads=(moves,), updates=blocks, options={"back": back},
@@ -134,7 +136,7 @@ def solve_triangle(
 ) -> tuple[Array, ...]:  # fmt: skip
     """x <- op(T)^-1 x"""
     (tile,), (x,) = reads, updates
-    tile, trans = _as(ops, tile, x.dtype, trans)
+    tile, trans = in_dtype(ops, tile, x.dtype, trans)
     ops.trsm("L", tile, x, lower=lower, unit=unit, trans=trans)
     return ()
 
@@ -144,12 +146,12 @@ def subtract_product(
 ) -> tuple[Array, ...]:
     """x[i] <- x[i] - op(T) x[j]"""
     (tile, other), (x,) = reads, updates
-    tile, trans = _as(ops, tile, x.dtype, trans)
+    tile, trans = in_dtype(ops, tile, x.dtype, trans)
     ops.gemm(-1.0, tile, other, 1.0, x, transa=trans)
     return ()
 
 
-def _as(ops: Ops, tile: Array, dtype: np.dtype[Any], trans: str) -> tuple[Array, str]:
+def in_dtype(ops: Ops, tile: Array, dtype: np.dtype[Any], trans: str) -> tuple[Array, str]:
     """A tile in a dtype, and what is left of op."""
     tile = tile.astype(dtype, copy=False)
     return (ops.xp.conj(tile), "N") if trans == "conj" else (tile, trans)

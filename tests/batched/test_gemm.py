@@ -11,52 +11,18 @@ from mplinalg.batched.gemm import gemm
 from mplinalg.kernels.cpu.batched import gemm as kernels
 from mplinalg.kernels.cpu.batched import threads
 from mplinalg.ops import numpy_batched_plan as plan
-from mplinalg.precision import get_format, real_dtype
+from mplinalg.precision import real_dtype
 
-DTYPES = ["float32", "float64", "complex64", "complex128"]
+from .products import assert_product, route
+from .systems import DTYPES, normal
+
+__all__ = ["route"]  # a fixture
+
 OPERATIONS = {
     "N": lambda x: x,
     "T": lambda x: x.swapaxes(-1, -2),
     "C": lambda x: x.swapaxes(-1, -2).conj(),
 }
-
-
-def normal(rng, shape, dtype=float):
-    a = rng.standard_normal(shape)
-    if np.dtype(dtype).kind == "c":
-        a = a + 1j * rng.standard_normal(shape)
-    return np.asarray(a).astype(dtype)
-
-
-@pytest.fixture(params=["straight", "blas"])
-def route(request, monkeypatch):
-    """Code for the size of the members, or BLAS, however small the batch is."""
-    number = 0 if request.param == "straight" else float("inf")
-    monkeypatch.setattr(plan, "STRAIGHT_FROM", number)
-    return request.param
-
-
-def wide(x):
-    return x.astype(np.clongdouble if x.dtype.kind == "c" else np.longdouble)
-
-
-def size(x):
-    return np.abs(x.real) + np.abs(x.imag)
-
-
-def assert_product(found, a, b, alpha=1.0, c=None, beta=0.0):
-    """found is alpha a b + beta c, but for one rounding of each operation."""
-    u = np.finfo(found.dtype).eps / 2
-    exact = alpha * (wide(a) @ wide(b))
-    scale = size(np.asarray(alpha)) * (size(a) @ size(b))
-    if c is not None:
-        exact = exact + beta * wide(c)
-        scale = scale + size(np.asarray(beta)) * size(c)
-    assert found.shape == exact.shape
-    # k products and sums; two more roundings each for complex products, for alpha, and for beta c
-    assert np.all(np.abs(found - exact) <= (a.shape[-1] + 6) * u * scale)
-
-
 SOME = [1, 3, 8, 17]
 
 
@@ -221,7 +187,6 @@ def test_every_layout(rng, route, dtype, sizes):
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
-
 AXIS = st.tuples(st.integers(1, 3), st.sampled_from([-3, -1, 1, 2]), st.booleans())
 
 
@@ -325,169 +290,3 @@ def test_threads_give_the_same_bits(rng, monkeypatch, n, members):
     assert chunks[0] == 1 < min(chunks[1:])
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
-
-
-# -- formats -------------------------------------------------------------------------------------
-
-LOW = ["fp16", "bf16", "tf32", "fp16x2", "fp32"]
-
-
-def of_one_size(rng, shape, dtype):
-    """Numbers of nearly one size: none becomes subnormal in any format."""
-    a = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.0, shape)
-    if np.dtype(dtype).kind == "c":
-        a = a + 1j * rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.0, shape)
-    return a.astype(dtype)
-
-
-def emulated(a, b, name):
-    """The product of rounded operands, exact to double precision."""
-
-    def parts(x):
-        if name != "fp16x2":
-            return [get_format(name).round(x)]
-        x = x.astype(get_format("fp32").dtype(x.dtype))
-        high = get_format("fp16").round(x)
-        return [high, get_format("fp16").round((x - high) * np.float32(2.0**11))]
-
-    a_parts, b_parts = ([wide(part) for part in parts(x)] for x in (a, b))
-    product = a_parts[0] @ b_parts[0]
-    if name == "fp16x2":
-        product = product + (a_parts[1] @ b_parts[0] + a_parts[0] @ b_parts[1]) / 2.0**11
-    return product
-
-
-@pytest.mark.parametrize("name", LOW)
-@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
-@pytest.mark.parametrize("n", [4, 31])
-def test_operands_are_rounded(rng, name, dtype, n):
-    a, b, c = (of_one_size(rng, (50, n, n), dtype) for _ in range(3))
-    found = gemm(a, b, precision=name)
-    assert found.dtype == dtype
-    bound = (n + 6) * (2.0**-24 + np.finfo(dtype).eps) * (size(a) @ size(b))
-    assert np.all(np.abs(found - emulated(a, b, name)) <= bound)
-    found = gemm(a, b, c, transa="C", alpha=2.0, beta=0.5, precision=name)
-    want = 2.0 * emulated(a.swapaxes(1, 2).conj(), b, name) + 0.5 * c
-    assert np.all(np.abs(found - want) <= 3 * bound + size(c) * np.finfo(dtype).eps)
-
-
-@pytest.mark.parametrize("name", LOW)
-def test_members_are_scaled_exactly(rng, name):
-    a, b = (of_one_size(rng, (30, 5, 5), float) for _ in range(2))
-    want = gemm(a, b, precision=name)
-    left, right = rng.integers(-500, 500, (2, 30, 1, 1))
-    found = gemm(np.ldexp(a, left), np.ldexp(b, right), precision=name)
-    assert np.array_equal(found, np.ldexp(want, left + right))
-
-
-@pytest.mark.parametrize("name", [*LOW, "fp64", "working"])
-def test_precision_keeps_what_is_not_finite(rng, name):
-    a, b = normal(rng, (2, 9, 4, 4))
-    a[2, 0], b[5, 1:] = 1e300, 1e200
-    a[2, 1, 1], b[5, 0, 3] = np.nan, np.inf
-    with np.errstate(invalid="ignore"):
-        want = a @ b
-    found = gemm(a, b, precision=name)
-    assert np.array_equal(np.isnan(found), np.isnan(want))
-    assert np.array_equal(np.isinf(found), np.isinf(want))
-
-
-@pytest.mark.parametrize("name", LOW)
-def test_precision_of_a_single_matrix(rng, name):
-    a, b = normal(rng, (2, 3, 3))
-    c = normal(rng, (3, 3))
-    want = gemm(a[None], b[None], c[None], beta=2.0, precision=name)[0]
-    assert np.array_equal(gemm(a, b, c, beta=2.0, precision=name), want)
-    assert gemm(a, b, c, beta=2.0, precision=name, out=c) is c
-    assert np.array_equal(c, want)
-
-
-def test_precision_of_wide_formats(rng):
-    a, b = normal(rng, (2, 9, 4, 4))
-    assert np.array_equal(gemm(a, b, precision="fp64"), gemm(a, b))
-    single = a.astype("f4"), b.astype("f4")
-    assert np.array_equal(gemm(*single, precision="fp32"), gemm(*single))
-    with pytest.raises(ValueError, match="wider"):
-        gemm(*single, precision="fp64")
-    with pytest.raises(ValueError, match="precision must be one of"):
-        gemm(a, b, precision="fp8")
-
-
-# -- what comes in -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("given", "dtype"), [
-    ("int32", "float64"), ("bool", "float64"), ("float16", "float32"), (">f8", "float64"),
-    ("longdouble", "float64"), (">c8", "complex64"),
-])  # fmt: skip
-def test_dtypes(rng, given, dtype):
-    a, b = (rng.integers(0, 5, (2, 6, 3, 3))).astype(given)
-    found = gemm(a, b)
-    assert found.dtype == dtype
-    assert found.dtype.isnative
-    assert np.array_equal(found, a.astype(dtype) @ b.astype(dtype))
-
-
-def test_dtypes_are_joined(rng):
-    a, b = normal(rng, (2, 6, 3, 3))
-    assert gemm(a, b.astype("f4")).dtype == "float64"
-    assert gemm(a.astype("f4"), b.astype("c8")).dtype == "complex64"
-    assert gemm(a, b, 1j * a, beta=1.0).dtype == "complex128"
-    assert gemm(a.tolist(), b.tolist()).shape == a.shape
-
-
-@pytest.mark.parametrize("n", [0, 2, 30])
-def test_overflow_is_silent(rng, route, n):
-    """Whichever code multiplies: infinity, and no warning."""
-    a, c = np.ones((5, 2, n), "f4"), np.full((5, 2, 2), 1e30, "f4")
-    b = np.ones((5, n, 2), "f4")
-    for factors in ({"alpha": 1e300}, {"beta": 1e300}, {"beta": 1e20}):
-        found = gemm(a, b, c, **factors)
-        assert np.all(found == (np.inf if n or "beta" in factors else 0))
-        listed = gemm(list(a), list(b), list(c), **factors)
-        assert np.array_equal(listed, found)
-
-
-def test_not_aligned(rng):
-    a = normal(rng, (6, 3, 3))
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    shifted = memory[1:].view(float).reshape(a.shape)
-    shifted[...] = a
-    assert not shifted.flags.aligned
-    assert_product(gemm(shifted, a), a, a)
-    with pytest.raises(ValueError, match="aligned"):
-        gemm(a, a, out=shifted)
-
-
-def test_shapes_that_do_not_fit(rng):
-    a = normal(rng, (5, 2, 3))
-    with pytest.raises(ValueError, match=r"a.shape=\(5, 2, 3\), .* b.shape=\(5, 2, 3\)"):
-        gemm(a, a)
-    with pytest.raises(ValueError, match="do not broadcast"):
-        gemm(a, normal(rng, (4, 3, 2)))
-    with pytest.raises(ValueError, match=r"c.shape=\(3, 3\) .* \(5, 2, 2\)"):
-        gemm(a, a, np.ones((3, 3)), beta=1.0, transb=True)
-    with pytest.raises(ValueError, match="ndim"):
-        gemm(a, np.ones(3))
-    with pytest.raises(ValueError, match=r"shape \(5, 2, 2\), got \(5, 2, 3\)"):
-        gemm(a, a, transb=True, out=a)
-
-
-def test_options_that_are_wrong(rng):
-    a = normal(rng, (5, 3, 3))
-    with pytest.raises(ValueError, match="transa must be"):
-        gemm(a, a, transa="H")
-    with pytest.raises(TypeError, match="alpha must be a number"):
-        gemm(a, a, alpha="1")
-    with pytest.raises(ValueError, match="needs a c"):
-        gemm(a, a, beta=1.0)
-    with pytest.raises(TypeError, match="dtype float64, got float32"):
-        gemm(a, a, out=a.astype("f4"))
-    fixed = a.copy()
-    fixed.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only"):
-        gemm(a, a, out=fixed)
-    with pytest.raises(ValueError, match="masked"):
-        gemm(a, a, out=np.ma.zeros(a.shape))
-    with pytest.raises(ValueError, match="in one place"):
-        gemm(a, a, out=np.lib.stride_tricks.as_strided(a, a.shape, (0, 24, 8)))

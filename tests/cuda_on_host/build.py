@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -9,7 +11,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mplinalg.kernels.cuda.catalogue import FOLDER
@@ -68,15 +70,24 @@ def build(
     library = cache / f"{source.stem}-{key}.so"
     if not library.exists():
         runtime = _runtime(cache)
-        with tempfile.TemporaryDirectory(dir=cache) as name:
+        with _alone(library), tempfile.TemporaryDirectory(dir=cache) as name:
             folder = Path(name)
-            (folder / source.name).write_text(text)
-            (folder / "unit.cpp").write_text(_unit(source.name, names, checked))
-            include = [f"-I{folder}", f"-I{FOLDER}", f"-I{EMULATOR}"]
-            _run([CXX, *flags, *include, "-c", folder / "unit.cpp", "-o", folder / "unit.o"])
-            _run([CXX, "-shared", "-o", folder / "unit.so", folder / "unit.o", *runtime])
-            os.replace(folder / "unit.so", library)
+            if not library.exists():
+                (folder / source.name).write_text(text)
+                (folder / "unit.cpp").write_text(_unit(source.name, names, checked))
+                include = [f"-I{folder}", f"-I{FOLDER}", f"-I{EMULATOR}"]
+                _run([CXX, *flags, *include, "-c", folder / "unit.cpp", "-o", folder / "unit.o"])
+                _run([CXX, "-shared", "-o", folder / "unit.so", folder / "unit.o", *runtime])
+                os.replace(folder / "unit.so", library)
     return Module(library)
+
+
+@contextlib.contextmanager
+def _alone(library: Path) -> Iterator[None]:
+    """Of several processes that want it, one compiles; the others wait and find it made."""
+    with open(library.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # closing the file gives it back
+        yield
 
 
 class CompileError(RuntimeError):

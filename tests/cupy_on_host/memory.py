@@ -226,7 +226,7 @@ class MemoryPointer:
     copy_from_device = copy_from_device_async
 
 
-class MemoryPool:
+class DefaultPool:
     """`cupy.get_default_memory_pool()`; nothing is kept for later."""
 
     def used_bytes(self) -> int:
@@ -256,6 +256,47 @@ class MemoryPool:
         return alloc(size)
 
 
+class MemoryPool:
+    """`cupy.cuda.MemoryPool`: one with a limit of its own, of all devices; nothing is kept."""
+
+    def __init__(self, allocator: Any = None) -> None:
+        self._allocate = allocator or _alloc
+        self._held = self._limit = 0
+
+    def used_bytes(self) -> int:
+        return self._held
+
+    def total_bytes(self) -> int:
+        return self._held
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        """Nothing is kept."""
+
+    def get_limit(self) -> int:
+        return self._limit
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        self._limit = int(fraction * settings.total_memory) if fraction is not None else size or 0
+
+    def malloc(self, size: int) -> MemoryPointer:
+        counted = -(-size // _GRANULE) * _GRANULE
+        with _lock:
+            if self._limit and self._held + counted > self._limit:
+                raise OutOfMemoryError(counted, self._held, self._limit)
+            self._held += counted
+        try:
+            pointer = self._allocate(size)
+        except OutOfMemoryError:
+            self._take_back(counted)
+            raise
+        weakref.finalize(pointer.mem, self._take_back, counted)
+        return pointer
+
+    def _take_back(self, counted: int) -> None:
+        with _lock:
+            self._held -= counted
+
+
 class PinnedMemoryPool:
     """`cupy.get_default_pinned_memory_pool()`."""
 
@@ -272,6 +313,35 @@ def _device() -> int:
     return current_device()
 
 
+_allocators = threading.local()
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """`cupy.cuda.using_allocator`: where arrays of this thread take their memory."""
+    before = getattr(_allocators, "current", None)
+    _allocators.current = allocator
+    try:
+        yield
+    finally:
+        _allocators.current = before
+
+
 def alloc(size: int) -> MemoryPointer:
-    """`cupy.cuda.alloc`: on the current device."""
+    """`cupy.cuda.alloc`: on the current device, by the allocator of this thread."""
+    allocator = getattr(_allocators, "current", None) or _alloc
+    return allocator(size)
+
+
+def _alloc(size: int) -> MemoryPointer:
     return MemoryPointer(Buffer(size, _device()), 0)
+
+
+def alloc_pinned_memory(size: int) -> np.ndarray:
+    """`cupy.cuda.alloc_pinned_memory`: a buffer of the host."""
+    return np.full(size, _GARBAGE_BYTE, np.uint8)
+
+
+def malloc_managed(size: int) -> MemoryPointer:
+    """`cupy.cuda.malloc_managed`: it is counted, and used, as other memory here."""
+    return _alloc(size)

@@ -75,7 +75,7 @@ TOP: dict[str, Any] = {
     "is_available": lambda: True,
     "__version__": VERSION,
 }
-_POOL = memory.MemoryPool()
+_POOL = memory.DefaultPool()
 
 _RUNTIME = dict(vars(device.runtime))
 
@@ -127,7 +127,9 @@ CUDA = {
     "get_device_id": device.current_device,
     "get_cublas_handle": _DEVICE["get_cublas_handle"],
     "is_available": lambda: True,
-    "using_allocator": lambda allocator=None: contextlib.nullcontext(),
+    "using_allocator": memory.using_allocator,
+    "malloc_managed": memory.malloc_managed,
+    "alloc_pinned_memory": memory.alloc_pinned_memory,
 }
 
 MODULES: dict[str, dict[str, Any]] = {

@@ -260,7 +260,7 @@ def test_memory_that_ends_while_a_panel_is_factored(stand_in, cupy, rng, narrow_
     mplinalg.solve(a, b, precision="fp16")
     before = cupy.get_default_memory_pool().used_bytes()
     failed = 0
-    for more in range(0, 2**18, 2**14):
+    for more in range(0, 2**18, 2**15):
         settings.total_memory = before + 8 * n * n + more
         try:
             mplinalg.solve(a, b, precision="fp16")

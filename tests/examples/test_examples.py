@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mplinalg
@@ -24,7 +25,13 @@ RUNS = {
     "Poisson": ("07_poisson", ["--n", "12", "--quick"]),
     "contraction": ("08_tensor_contraction", ["--n", "16"]),
     "two spheres": ("09_two_spheres", ["--n", "1024"]),
+    "large Gaussian process": ("10_large_gaussian_process", ["--n", "600"]),
+    "modes on disk": ("11_modes_on_disk", ["--n", "1500"]),
+    "modes on disk, HDF5": ("11_modes_on_disk", ["--n", "1500", "--hdf5"]),
+    "cluster": ("12_cluster", ["--n", "320"]),
 }
+NEEDS = {"02_gaussian_process": ["sklearn"], "11_modes_on_disk": ["h5py"],
+         "12_cluster": ["dask.array", "distributed"]}  # fmt: skip
 DENSE = {name: run for name, run in RUNS.items() if run[0] < "06"}
 """Those that time solvers of `mplinalg` itself."""
 # Of a run: what of mplinalg is made wrong, by how much relatively, and the checks that must fail.
@@ -54,6 +61,7 @@ WRONG = [
     ]),
     ("contraction", "fem.contract", 1e-12, ["contract: largest error of C"]),
     ("two spheres", "tiled.solve", 0.05, ["c_11, extrapolated"]),
+    ("modes on disk", "tiled.svd", 1e-10, ["|U^T U - I|", "|U^T A - S V^T| / s_1"]),
 ]  # fmt: skip
 
 
@@ -62,8 +70,8 @@ def load(monkeypatch):
     """Import an example by its path, as running it as a script would."""
 
     def load(stem):
-        if stem == "02_gaussian_process":
-            pytest.importorskip("sklearn")
+        for module in NEEDS.get(stem, ()):
+            pytest.importorskip(module)
         monkeypatch.syspath_prepend(FOLDER)
         spec = importlib.util.spec_from_file_location(f"example_{stem}", FOLDER / f"{stem}.py")
         module = importlib.util.module_from_spec(spec)
@@ -226,6 +234,132 @@ def test_hilbert_fails_when_the_solver_keeps_silent(load, monkeypatch, capsys):
     monkeypatch.setattr(mplinalg, "solve", silent)
     assert example.main(["--n", "13", "--no-plot"]) == 1
     assert "FAILED: mplinalg: warned" in capsys.readouterr().out
+
+
+def test_the_large_gaussian_process_fails_when_its_factors_are_slightly_wrong(
+    load, monkeypatch, capsys
+):
+    example = load("10_large_gaussian_process")
+    here = spoiled(lambda n: (*example.Star(n).solve(), 0), 1e-6)
+    monkeypatch.setattr(example, "in_a_process", here)
+    assert example.main(["--n", "500", "--no-plot"]) == 1
+    failed = failures(capsys.readouterr().out)
+    assert failed == [
+        "y^T K^-1 y", "mean, where worst", "deviation, where worst", "log p(y* | y)"
+    ]  # fmt: skip
+
+
+def test_the_large_gaussian_process_fails_with_other_data(load, monkeypatch, capsys):
+    """What is solved is right, and so is the filter; the noise is not what both think."""
+    example = load("10_large_gaussian_process")
+    right = example.simulated
+
+    def noisy(times, rng):
+        return right(times, rng) + np.random.default_rng(1).standard_normal(len(times))
+
+    monkeypatch.setattr(example, "simulated", noisy)
+    monkeypatch.setattr(example, "in_a_process", lambda n: (*example.Star(n).solve(), 0))
+    assert example.main(["--n", "500", "--no-plot"]) == 1
+    assert failures(capsys.readouterr().out) == ["held back: d^T C^-1 d"]
+
+
+@pytest.mark.parametrize("what", ["memory", "traffic"])
+def test_the_large_gaussian_process_fails_when_more_is_taken(what, load, monkeypatch, capsys):
+    example = load("10_large_gaussian_process")
+
+    def greedy(n):
+        found, fit, prediction = example.Star(n).solve()
+        if what == "traffic":
+            fit.traffic.loaded *= 2
+            prediction.traffic.predicted *= 2
+        else:
+            fit.traffic.peak += 2**20
+        return found, fit, prediction, 2**27 if what == "memory" else 0
+
+    monkeypatch.setattr(example, "in_a_process", greedy)
+    assert example.main(["--n", "500", "--no-plot"]) == 1
+    assert (
+        failures(capsys.readouterr().out)
+        == {
+            "memory": ["memory over the limit", "of the process, beyond the limit"],
+            "traffic": ["bytes moved, factor and fit", "bytes moved, prediction"],
+        }[what]
+    )
+
+
+def test_the_modes_fail_when_values_are_too_large_or_passes_too_many(load, monkeypatch, capsys):
+    example = load("11_modes_on_disk")
+    right = mplinalg.tiled.svd
+
+    def wrong(a, k, *, power, **options):
+        u, s, vh, traffic = right(a, k, power=power + (power == 1), **options)
+        return u, s * (1 + 1e-10), vh, traffic
+
+    monkeypatch.setattr(mplinalg.tiled, "svd", wrong)
+    assert example.main(["--n", "1500", "--no-plot"]) == 1
+    assert failures(capsys.readouterr().out) == [
+        "power 1: passes", "singular values, above the exact", "|U^T A - S V^T| / s_1"
+    ]  # fmt: skip
+
+
+def test_the_modes_fail_when_one_is_missed(load, monkeypatch, capsys):
+    """As without power iterations, were the bound that of many."""
+    example = load("11_modes_on_disk")
+    right = mplinalg.tiled.svd
+
+    def wrong(a, k, **options):
+        u, s, vh, traffic = right(a, k + 1, **options)
+        return u[:, 1:], s[1:], vh[1:], traffic
+
+    monkeypatch.setattr(mplinalg.tiled, "svd", wrong)
+    assert example.main(["--n", "1500", "--no-plot"]) == 1
+    failed = failures(capsys.readouterr().out)
+    for power in example.POWERS:
+        assert f"power {power}: singular value, worst" in failed
+        assert f"power {power}: A less its modes" in failed
+
+
+@pytest.mark.parametrize("by", [1e-13, 1e-9])
+def test_the_cluster_fails_when_its_answer_is_slightly_wrong(by, load, monkeypatch, capsys):
+    example = load("12_cluster")
+
+    def on_this_machine(layers):
+        found = {name: layer.tiled() for name, layer in layers.items()}
+        return {name: (x * (1 + by), x, report, 0.0) for name, (x, report) in found.items()}
+
+    monkeypatch.setattr(example, "solutions", on_this_machine)
+    assert example.main(["--n", "320", "--no-plot"]) == 1
+    wanted = ["backward error", "from one machine's", *(["potential"] if by > 1e-10 else [])]
+    failed = failures(capsys.readouterr().out)
+    assert failed == [
+        f"{name}: {what}" for name in (example.ALIKE, example.OTHERWISE) for what in wanted
+    ]
+
+
+def test_dask_is_asked_for(load, monkeypatch):
+    example = load("12_cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SystemExit, match=r"pip install 'mplinalg\[dask\]'"):
+        example.main(["--no-plot"])
+
+
+def test_h5py_is_asked_for(load, monkeypatch):
+    example = load("11_modes_on_disk")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(SystemExit, match="pip install h5py"):
+        example.main(["--n", "1500", "--hdf5", "--no-plot"])
+
+
+@pytest.mark.slow
+def test_a_cluster_ends_without_a_word(tmp_path):
+    pytest.importorskip("dask.array")
+    pytest.importorskip("distributed")
+    done = subprocess.run(
+        [sys.executable, "-W", "default", FOLDER / "12_cluster.py", "--n", "320", "--no-plot"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("body", ["plate", "sphere"])

@@ -11,7 +11,8 @@ from mplinalg.factor.lu import lu
 from mplinalg.ops import ops_for
 from mplinalg.ops.protocol import Counters
 from mplinalg.precision import FP16, FP32, FP64
-from mplinalg.refine.ladder import Ladder, LinearSystem, Rung, gmres_seconds
+from mplinalg.refine.ladder import Ladder, Rung, gmres_seconds
+from mplinalg.refine.system import LinearSystem
 from mplinalg.testing import backward_error, gallery
 
 OPS = ops_for()

@@ -9,7 +9,7 @@ import pytest
 
 from mplinalg import LinAlgError
 from mplinalg.testing import backward_error
-from mplinalg.tiled import DaskExecutor, gemm, qr, solve, svd
+from mplinalg.tiled import DaskExecutor, TiledMatrix, gemm, qr, solve, svd
 
 distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
@@ -19,7 +19,7 @@ da = pytest.importorskip("dask.array")
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -36,6 +36,14 @@ def test_solve(client, rng, tmp_path):
         x, report = solve(source, b, executor=DaskExecutor(client), tile=30, full_output=True)
         assert np.all(backward_error(a, x, b) <= np.sqrt(90) * 2.0**-53)
         assert report.precision == "fp32"
+        assert "memory          that of the workers, tiles of 30\n" in str(report)
+
+
+def test_tiles_in_a_directory(client, rng, tmp_path):
+    a, b = rng.standard_normal((60, 60)), rng.standard_normal(60)
+    kept = TiledMatrix.from_array(a, 16).save(tmp_path / "a")
+    x = solve(kept, b, executor=DaskExecutor(client), tile=20)
+    assert backward_error(a, x, b) <= np.sqrt(60) * 2.0**-53
 
 
 def test_definite(client, rng):
@@ -53,6 +61,29 @@ def test_others(client, rng):
     assert np.allclose(q @ r, a, 0, 1e-12)
     _, s, _ = svd(a, 3, executor=executor, oversample=27)
     assert np.allclose(s, np.linalg.svd(a)[1][:3])
+
+
+def test_results_as_dask_arrays(client, rng, monkeypatch):
+    a, b = rng.standard_normal((50, 30)), rng.standard_normal((30, 20))
+    executor = DaskExecutor(client)
+    c = gemm(a, b, executor=executor, tile=16).to_dask()
+    q, r = (x.to_dask() for x in qr(a, executor=executor, tile=16))
+    assert c.chunks == ((16, 16, 16, 2), (16, 4))
+    product = (q @ r).persist()
+    assert np.allclose(product.compute(), a, 0, 1e-12)
+    assert np.array_equal(r.compute(), np.triu(r.compute()))
+    assert np.allclose((c + 1).compute(), a @ b + 1, 0, 1e-12)
+    again = gemm(c, np.ones((20, 3)), executor=executor, tile=16)  # and in
+    assert np.allclose(again.to_array(), a @ b @ np.ones((20, 3)), 0, 1e-11)
+
+
+def test_tiles_of_a_directory_as_a_dask_array(client, rng, tmp_path):
+    a = rng.standard_normal((50, 30))
+    kept = TiledMatrix.from_array(a, 16).save(tmp_path / "a")
+    assert np.array_equal(kept.to_dask().compute(), a)
+    c = gemm(kept, np.eye(30), executor=DaskExecutor(client), tile=16)
+    assert np.array_equal(c.to_array(), a)
+    assert TiledMatrix.from_array(np.zeros((0, 3))).to_dask().compute().shape == (0, 3)
 
 
 def test_factors_stay_on_the_workers(client, rng, monkeypatch):
@@ -77,8 +108,6 @@ def test_failures_come_back(client):
     def broken(rows, columns):
         raise ZeroDivisionError("on a worker")
 
-    from mplinalg.tiled import TiledMatrix
-
     a = TiledMatrix.from_function(broken, (9, 9))
     with pytest.raises(ZeroDivisionError, match="on a worker"):
         solve(a, np.ones(9), tile=3, executor=DaskExecutor(client))
@@ -90,7 +119,7 @@ def test_a_worker_that_is_killed(rng):
     a, b = rng.standard_normal((n, n)), rng.standard_normal(n)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

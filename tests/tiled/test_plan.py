@@ -7,14 +7,30 @@ import itertools
 import numpy as np
 import pytest
 
-from mplinalg.precision import FP32
+from mplinalg.precision import BF16, FP32
+from mplinalg.tiled import requirements
 from mplinalg.tiled.cholesky import cholesky_program
+from mplinalg.tiled.factors import SOLVERS
 from mplinalg.tiled.grid import Grid
 from mplinalg.tiled.lu import lu_program
-from mplinalg.tiled.plan import LimitTooSmall, make_plan
+from mplinalg.tiled.plan import LimitTooSmall, make_plan, needed
 from mplinalg.tiled.tasks import Program, Tile
 
 KIND = np.dtype("f4")
+
+
+@pytest.mark.parametrize("method", ["LU", "Cholesky"])
+@pytest.mark.parametrize("fmt", [BF16, FP32])
+@pytest.mark.parametrize(("n", "tile"), [(1, 1), (9, 3), (100, 30), (100, 7), (40, 64), (300, 150)])
+@pytest.mark.parametrize("nrhs", [1, 5, 400])
+def test_what_a_system_needs_is_what_its_programs_need(method, fmt, n, tile, nrhs):
+    grid, dtype = Grid((n, n), (tile, tile)), np.dtype("f8")
+    whole = requirements.PROGRAMS[method](grid, fmt.dtype(dtype), fmt)
+    assert requirements.needed_by_factors(method, grid, fmt, dtype) == needed(whole)
+    for held in (KIND, dtype):
+        programs = [SOLVERS["tiles", method](grid, nrhs, held, dtype, trans) for trans in "NC"]
+        found = requirements.needed_by_solve(method, grid, nrhs, held, dtype)
+        assert max(map(needed, programs)) == found
 
 
 def nothing(ops, reads, updates):
@@ -88,10 +104,10 @@ def test_a_factorization(make, tiles, share):
         limit = error.needed
         plan = make_plan(program, limit)
     loaded, reloaded = walk(plan, limit)
-    assert (plan.loaded, plan.reloaded) == (loaded, reloaded)
-    assert plan.peak <= limit
+    assert (plan.traffic.loaded, plan.traffic.reloaded) == (loaded, reloaded)
+    assert plan.traffic.peak <= limit
     if share > 1:  # everything fits: each tile is read once
-        assert reloaded == plan.spilled == 0
+        assert reloaded == plan.traffic.spilled == 0
     first_reads = sum(program.tiles[key].nbytes for key in program.inputs())
     assert loaded >= first_reads
 
@@ -125,9 +141,9 @@ def test_loads_are_as_few_as_can_be(seed):
     plan = make_plan(program, room)
     walk(plan, room)
     if plan.lookahead == 0:
-        assert plan.loaded == fewest_loads(words, room)
+        assert plan.traffic.loaded == fewest_loads(words, room)
     else:  # room for tiles that are loaded ahead is room that others lack
-        assert plan.loaded >= fewest_loads(words, room)
+        assert plan.traffic.loaded >= fewest_loads(words, room)
 
 
 def test_the_smallest_limit_is_told_and_is_enough():
@@ -142,7 +158,7 @@ def test_the_smallest_limit_is_told_and_is_enough():
 def test_less_memory_means_more_traffic():
     program = lu_program(Grid((200, 200), (20, 20)), KIND, FP32)
     limits = [k * 200 * 200 * 4 // 16 for k in (5, 6, 8, 12, 20)]
-    traffic = [make_plan(program, limit).traffic for limit in limits]
+    traffic = [make_plan(program, limit).traffic.moved for limit in limits]
     assert traffic == sorted(traffic, reverse=True)
     assert traffic[0] > traffic[-1]
 
@@ -153,9 +169,9 @@ def test_reads_are_what_the_count_says():
     program = lu_program(Grid((n, n), (w, w)), KIND, FP32)
     room = n * w + 8 * w * w + w * (n + 4 * w)
     plan = make_plan(program, room * KIND.itemsize)
-    assert plan.spilled == 0
-    assert plan.reloaded <= n**3 / (3 * w) * KIND.itemsize
-    assert plan.reloaded >= 0.5 * n**3 / (3 * w) * KIND.itemsize
+    assert plan.traffic.spilled == 0
+    assert plan.traffic.reloaded <= n**3 / (3 * w) * KIND.itemsize
+    assert plan.traffic.reloaded >= 0.5 * n**3 / (3 * w) * KIND.itemsize
 
 
 def test_results_of_an_earlier_run_are_read_again():
@@ -164,4 +180,6 @@ def test_results_of_an_earlier_run_are_read_again():
     left = program.without(have)
     plan = make_plan(left, 10**6, have)
     walk(plan, 10**6, have)
-    assert plan.reloaded == sum(program.tiles[key].nbytes for key in have if key in left.inputs())
+    assert plan.traffic.reloaded == sum(
+        program.tiles[key].nbytes for key in have if key in left.inputs()
+    )

@@ -76,6 +76,11 @@ def test_bad_products():
         tiled.gemm(np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(TypeError, match="complex"):
         tiled.gemm(np.eye(2), np.eye(2), alpha=1j)
+    with pytest.raises(TypeError, match="complex"):
+        tiled.gemm(np.eye(2), np.eye(2), alpha=np.complex64(1j))
+    with pytest.raises(TypeError, match="alpha must be a number"):
+        tiled.gemm(np.eye(2), np.eye(2), alpha="2")
+    assert np.array_equal(tiled.gemm(np.eye(2), np.eye(2), alpha=2 + 0j).to_array(), 2 * np.eye(2))
     with pytest.raises(tiled.LimitTooSmall):
         tiled.gemm(np.eye(40), np.eye(40), tile=20, memory_limit=2000)
 
@@ -225,3 +230,33 @@ def test_svd_of_what_is_not_finite():
     a[3, 4] = np.inf
     with pytest.raises(ValueError, match="infs or NaNs"):
         tiled.svd(a, 2)
+    with pytest.raises(ValueError, match="overflow in products"):  # of A^H Q, A X being finite
+        tiled.svd(np.full((4000, 10), 5e306), 1, power=0)
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
+@pytest.mark.parametrize("k", [1, 40])
+def test_the_figure_of_a_limit_that_is_too_small_for_an_svd_is_enough(rng, shape, k):
+    a = normal(rng, shape)
+    with pytest.raises(tiled.LimitTooSmall) as caught:
+        tiled.svd(a, k, memory_limit=1000)
+    _, s, _, traffic = tiled.svd(a, k, memory_limit=caught.value.needed, full_output=True)
+    assert traffic.peak <= caught.value.needed
+    assert s[0] > 0
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+def test_results_in_memory_count_against_the_limit(rng, tmp_path, monkeypatch):
+    """What is kept, and the tiles of other matrices beside it: both together are within it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there is no such directory"))
+    a = normal(rng, (200, 100))
+    assert tiled.qr(a, tile=20, memory_limit=3 * a.nbytes).Q.shape == a.shape
+    with pytest.raises(FileNotFoundError):  # the factors alone would fit
+        tiled.qr(a, tile=20, memory_limit=int(1.5 * a.nbytes))
+    c = 200 * 200 * 8
+    _, traffic = tiled.gemm(a, a.T, tile=20, memory_limit=3 * c, full_output=True)
+    assert traffic.peak <= 2 * c
+    with pytest.raises(FileNotFoundError):
+        tiled.gemm(a, a.T, tile=20, memory_limit=int(1.5 * c))

@@ -105,6 +105,10 @@ def test_another_matrix_is_refused(system, tmp_path):
         other[i, j] *= 1 + 1e-15
         with pytest.raises(ValueError, match="is of something else: matrix"):
             solve(other, b, workdir=tmp_path, resume=True, **OPTIONS)
+    signs = np.where(np.arange(N) < 2, -1.0, 1.0)
+    for other in (-a, a * signs, signs[:, None] * a * signs):  # bits that cancel in plain sums
+        with pytest.raises(ValueError, match="is of something else: matrix"):
+            solve(other, b, workdir=tmp_path, resume=True, **OPTIONS)
     with pytest.raises(ValueError, match=r"tile \[20, 20\], not \[30, 30\]"):
         solve(a, b, workdir=tmp_path, resume=True, memory_limit=10**6, tile=30)
     with pytest.raises(FileExistsError, match="resume=True"):

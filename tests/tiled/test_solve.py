@@ -79,7 +79,7 @@ def test_empty():
 
 def test_memory_changes_the_order_of_work_but_no_bit_of_x(rng):
     a, b = rng.standard_normal((200, 200)), rng.standard_normal((200, 2))
-    found = [solve(a, b, tile=20, memory_limit=k) for k in (60_000, 120_000, "1 MB", "1 GB")]
+    found = [solve(a, b, tile=20, memory_limit=k) for k in (90_000, 120_000, "1 MB", "1 GB")]
     assert all(np.array_equal(x, found[0]) for x in found)
 
 
@@ -122,6 +122,21 @@ def test_the_report_tells_what_was_moved(rng):
     assert f"tiles of {report.tile}" in str(report)
 
 
+@pytest.mark.parametrize("side", ["rows", "columns"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_graded_over_the_whole_range(rng, dtype, side):
+    powers = 2.0 ** np.linspace(-660, 660, 90).round()
+    a = rng.standard_normal((90, 90)).astype(dtype)
+    x = rng.standard_normal(90)
+    b = a @ x
+    scaled = a * powers[:, None] if side == "rows" else a * powers
+    rhs = b * powers if side == "rows" else b
+    word, found = outcome(solve, scaled, rhs, tile=25)
+    assert word == outcome(mplinalg.solve, scaled, rhs)[0] == "warns"  # that rcond is small
+    # to a scaled system the answer is as good as to the one that it comes from
+    assert meets_the_test(a, found * powers if side == "columns" else found, b)
+
+
 def test_a_limit_that_is_too_small_is_refused_before_anything_is_read():
     def never(rows, columns):
         raise AssertionError("the matrix was read")
@@ -131,6 +146,44 @@ def test_a_limit_that_is_too_small_is_refused_before_anything_is_read():
         solve(a, np.ones(1000), memory_limit=10_000)
     with pytest.raises(LimitTooSmall):
         solve(a, np.ones((1000, 100)), memory_limit=1_000_000)  # b alone is as much
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"tile": 30}, {"tile": 200}, {"precision": "bf16"}, {"precision": "fp64"},
+        {"refine": "gmres"}, {"residual": "extended"}, {"assume_a": "pos"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("nrhs", [1, 40])
+@pytest.mark.parametrize("limit", [1, 30_000, 200_000])
+def test_the_figure_of_a_limit_that_is_too_small_is_enough(rng, options, nrhs, limit):
+    """Of a matrix that takes the ladder to its end, too; and nothing was read before."""
+    n, calls = 120, []
+    if "assume_a" in options:
+        g = gallery.randsvd(n, 1e6, 2, np.float64, rng)
+        a = g @ g.T + 1e-11 * np.eye(n)
+    else:
+        a = gallery.randsvd(n, 1e11, 2, np.float64, rng)
+
+    def entries(rows, columns):
+        calls.append(rows)
+        return a[np.ix_(rows, columns)]
+
+    matrix, b = TiledMatrix.from_function(entries, (n, n)), rng.standard_normal((n, nrhs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LinAlgWarning)
+        too_small = None
+        try:
+            solve(matrix, b, memory_limit=limit, **options)
+        except LimitTooSmall as error:
+            too_small, read = error, len(calls)
+        if too_small is not None:
+            assert too_small.limit == limit < too_small.needed
+            assert read == 0
+            enough = too_small.needed
+            _, report = solve(matrix, b, memory_limit=enough, full_output=True, **options)
+            assert report.traffic.peak <= enough
 
 
 def test_everything_in_memory_where_it_fits(rng, tmp_path, monkeypatch):
@@ -204,6 +257,12 @@ def test_an_entry_that_is_not_finite(rng, bad, place):
 def test_bad_arrays(a, b, error, text):
     with pytest.raises(error, match=text):
         solve(a, b)
+
+
+def test_an_executor_that_is_none():
+    for executor in ("cpu", LocalExecutor, 10**6):
+        with pytest.raises(TypeError, match="executor must be a LocalExecutor or DaskExecutor"):
+            solve(np.eye(3), np.ones(3), executor=executor)
 
 
 @pytest.mark.parametrize(

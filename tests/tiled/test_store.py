@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -102,6 +103,37 @@ def test_checksums_tell_exchanged_words(rng):
     assert checksum(tile) != checksum(other)
 
 
+def test_checksums_tell_exchanged_blocks_and_signs(rng):
+    tile = rng.standard_normal(4 * 4096)
+    blocks = tile.reshape(4, 4096)[[1, 0, 2, 3]].reshape(-1)
+    signs = tile.copy()
+    signs[[5, 4096 + 5]] *= -1
+    pair = tile.copy()
+    pair[[5, 6]] *= -1
+    assert len({checksum(x) for x in (tile, blocks, signs, pair, -tile)}) == 5
+
+
+def test_a_journal_with_a_line_that_is_none(store):
+    """As a disk that was full for a moment leaves it: half a line, and the next one behind it."""
+    for i in range(3):
+        store.write(("LU", i, 0), np.full(4, i), is_result=True)
+    journal = store.path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], lines[2][:9] + lines[3]]))
+    assert again(store).results == {("LU", 0, 0)}
+    journal.write_bytes(b"{\n" + b"".join(lines[1:]))
+    with pytest.raises(ValueError, match="is damaged, or not the journal of a run"):
+        again(store)
+
+
+def test_a_store_is_sent_by_its_name(store, rng, tmp_path, monkeypatch):
+    tile = rng.standard_normal(5)
+    store.write(KEY, tile, is_result=True)
+    sent = pickle.dumps(store)
+    monkeypatch.chdir(tmp_path)
+    assert np.array_equal(pickle.loads(sent).read(KEY), tile)
+
+
 def test_a_file_that_is_gone_is_found(store):
     store.write(KEY, np.ones(3), is_result=True)
     (store.path / "LU-1-0.tile").unlink()
@@ -120,6 +152,33 @@ def test_a_full_disk_is_told_and_leaves_whole_files(store, monkeypatch):
             store.write(KEY, np.ones(3), is_result=True)
     assert not list(store.path.glob("*.part"))
     assert again(store).results == {("LU", 0, 0)}
+
+
+def test_a_journal_that_cannot_grow_is_told(store, monkeypatch):
+    store.write(("LU", 0, 0), np.ones(3), is_result=True)
+    resource = pytest.importorskip("resource")
+    size = (store.path / "journal.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large; 1 tiles are kept in .*resume=True"):
+            store.write(KEY, np.ones(3), is_result=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert again(store).results == {("LU", 0, 0)}
+
+
+def test_a_full_disk_of_temporary_files_promises_nothing(tmp_path, monkeypatch):
+    store = TemporaryStore(str(tmp_path))
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left on device; temporary files") as caught:
+            store.write(KEY, np.ones(3), is_result=True)
+    assert "resume" not in str(caught.value)
 
 
 def test_a_temporary_store_leaves_nothing(tmp_path):

@@ -82,13 +82,13 @@ def test_inputs():
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 1000, 5000])
 @pytest.mark.parametrize("limit", [1, 10**6, 10**12])
 def test_a_grid_covers_the_matrix(n, limit):
-    grid = default_grid(n, np.dtype("f4"), limit, None)
+    grid = default_grid(n, np.dtype("f4"), limit, 1024, None)
     assert sum(k.stop - k.start for k in grid.rows) == n
     assert 1 <= grid.tile[0] <= max(n, 1)
 
 
 def test_more_memory_gives_larger_tiles():
-    widths = [default_grid(8192, np.dtype("f4"), 2**k, None).tile[0] for k in range(20, 34)]
+    widths = [default_grid(8192, np.dtype("f4"), 2**k, 1024, None).tile[0] for k in range(20, 34)]
     assert widths == sorted(widths)
     assert widths[0] < widths[-1] == 1024
 
@@ -96,4 +96,4 @@ def test_more_memory_gives_larger_tiles():
 @pytest.mark.parametrize("tile", [0, -1, 2.5, "3", True])
 def test_bad_tiles(tile):
     with pytest.raises(ValueError, match="tile must be a positive number of rows; got"):
-        default_grid(10, np.dtype("f4"), 10**6, tile)
+        default_grid(10, np.dtype("f4"), 10**6, 1024, tile)

@@ -1,8 +1,6 @@
 """cuBLAS on views: in every layout, in place, without waiting for the device."""
 
 import itertools
-import re
-import threading
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from ...cupy_on_host.install import recorded
 from ...ops.helpers import (
     DTYPES,
     LAYOUTS,
-    Placed,
     allowed,
     cabs1,
     draw,
@@ -20,42 +17,17 @@ from ...ops.helpers import (
     is_small,
     layouts,
     op,
-    same_bits,
     wide,
 )
+from .operands import SCALARS, SIZES, blas, layout, put
 
-SIZES = [(0, 0, 0), (0, 3, 2), (3, 0, 2), (1, 1, 1), (1, 5, 7), (5, 1, 7), (7, 5, 1), (13, 37, 31)]
-"""m, n, k; those with k = 0 are tested apart."""
+__all__ = ["blas", "layout", "put"]  # fixtures
+
 TRIANGULAR_SIZES = [(0, 3), (3, 0), (1, 1), (7, 1), (1, 5), (13, 5), (5, 31), (37, 2)]
-SCALARS = [(1.0, 0.0), (-1.0, 1.0), (2.5, -0.5)]
-
-
-def shape(*numbers):
-    return re.escape(str(numbers))
 
 
 def triangle(x, lower):
     return np.tril(x) if lower else np.triu(x)
-
-
-@pytest.fixture
-def put(on_device):
-    """put(x, "C-view"): `x` on the device in that layout."""
-    return lambda x, layout="F": Placed(on_device, x, layout)
-
-
-@pytest.fixture
-def blas(cupy):
-    from mplinalg.kernels.cuda import blas
-
-    return blas
-
-
-@pytest.fixture
-def layout(cupy):
-    from mplinalg.kernels.cuda import layout
-
-    return layout
 
 
 # -- layouts -------------------------------------------------------------------------------------
@@ -265,278 +237,3 @@ def test_syrk_of_nothing_scales_c(blas, cupy, put, rng, dtype):
         expected = np.zeros_like(z) if beta == 0 else beta * z
         assert np.array_equal(triangle(c.host(), lower), triangle(expected, lower))
         c.assert_rest_untouched()
-
-
-# -- low precision -------------------------------------------------------------------------------
-
-
-def low(rng, shape, kind):
-    """Numbers of a format in float64 (complex128), and as they are passed."""
-    if kind == "fp16":
-        x = rng.standard_normal(shape).astype(np.float16)
-        return x.astype(np.float64), x
-    x = draw(rng, shape, "complex64" if kind == "tf32 complex" else "float32")
-    keep = np.uint32(0xFFFF0000 if kind == "bf16" else 0xFFFFE000)
-    bits = x.view(np.uint32)
-    bits &= keep
-    return wide(x), (bits >> 16).astype(np.uint16) if kind == "bf16" else x
-
-
-LOW = ["fp16", "bf16", "tf32", "tf32 complex"]
-
-
-def among_nan(cupy, x, layout):
-    """`x` on the device in that layout, in a larger array of NaN if it is a view."""
-    nan = 0x7FC0 if x.dtype == np.uint16 else np.nan
-    m, n = x.shape
-    window = np.s_[2 : 2 + m, 1 : 1 + n] if layout.endswith("view") else np.s_[:, :]
-    shape = (m + 5, n + 3) if layout.endswith("view") else (m, n)
-    around = cupy.array(np.full(shape, nan, x.dtype), order=layout[0])
-    around[window] = cupy.asarray(x)
-    return around[window]
-
-
-@pytest.mark.parametrize("kind", LOW)
-@pytest.mark.parametrize(("transa", "transb"), ["NN", "NT", "TN", "TT", "CC"])
-def test_gemm_low(blas, cupy, put, rng, transa, transb, kind):
-    """Sums of exact products in fp32, whichever way alpha and beta are given."""
-    dtype = "complex64" if kind == "tf32 complex" else "float32"
-    for m, n, k in SIZES:
-        xw, x = low(rng, (m, k) if transa == "N" else (k, m), kind)
-        yw, y = low(rng, (k, n) if transb == "N" else (n, k), kind)
-        xw, yw = op(xw, transa), op(yw, transb)
-        z = draw(rng, (m, n), dtype)
-        for number, (la, lb, lc) in enumerate(layouts(3)):
-            alpha, beta = SCALARS[number % 3]
-            a, b = among_nan(cupy, x, la), among_nan(cupy, y, lb)
-            c = put(np.full_like(z, np.nan) if beta == 0 else z, lc)
-            given = [alpha, beta]
-            for place in (0, 1):
-                if number // 3 >> place & 1:
-                    given[place] = cupy.asarray(given[place : place + 1], "float32")
-            tf32 = kind.startswith("tf32")
-            blas.gemm_low(given[0], a, b, given[1], c.array, transa, transb, tf32=tf32)
-            error = cabs1(c.host() - (alpha * (xw @ yw) + beta * wide(z)))
-            scale = abs(alpha) * (cabs1(xw) @ cabs1(yw)) + abs(beta) * cabs1(wide(z))
-            assert is_small(error, allowed(k, dtype) * scale), (m, n, k, la, lb, lc)
-            c.assert_rest_untouched()
-            assert same_bits(a.get(), x)
-            assert same_bits(b.get(), y)
-
-
-def test_tf32_sees_the_leading_bits(blas, cupy, rng):
-    """Eleven of them: an error between those of fp32 and of bf16."""
-    x, y = draw(rng, (31, 31), "float32"), draw(rng, (31, 31), "float32")
-    c = cupy.zeros((31, 31), "float32")
-    blas.gemm_low(1.0, cupy.asarray(x), cupy.asarray(y), 0.0, c, tf32=True)
-    error = abs(c.get() - wide(x) @ wide(y)) / (abs(wide(x)) @ abs(wide(y)))
-    assert allowed(31, "float32") < np.max(error) <= 2 * 2.0**-10
-
-
-def test_gemm_low_of_nothing_scales_c(blas, cupy, put, rng):
-    z = draw(rng, (5, 3), "float32")
-    a, b = cupy.zeros((5, 0), "float16"), cupy.zeros((0, 3), "float16")
-    for beta in (0.0, 2.0):
-        for given in (beta, cupy.asarray([beta], "float32")):
-            c = put(z if beta else np.full_like(z, np.nan), "C-view")
-            blas.gemm_low(1.0, a, b, given, c.array)
-            assert np.array_equal(c.host(), beta * z)
-            c.assert_rest_untouched()
-
-
-def test_scalars_on_the_device_are_not_waited_for(blas, cupy, rng, nothing_crosses):
-    _, x = low(rng, (7, 7), "fp16")
-    a, c = cupy.asarray(x), cupy.zeros((7, 7), "float32")
-    alpha = cupy.asarray([0.5], "float32")
-    blas.gemm_low(alpha, a, a, 1.0, c)  # makes the constant, once
-    with nothing_crosses():
-        blas.gemm_low(alpha, a, a, 1.0, c)
-        blas.gemm_low(alpha, a, a, 0.25, c)
-    expected = 2 * 0.5 * (wide(x) @ wide(x))
-    expected = 0.25 * expected + 0.5 * (wide(x) @ wide(x))
-    assert is_small(abs(c.get() - expected), allowed(7, "float32") * (abs(wide(x)) @ abs(wide(x))))
-
-
-def test_constants_serve_all_streams(blas, cupy, rng):
-    """What one stream made is there for another, which does not wait for the first."""
-    _, x = low(rng, (7, 7), "fp16")
-    a, alpha = cupy.asarray(x), cupy.asarray([0.5], "float32")
-    results = [cupy.empty((7, 7), "float32") for _ in range(2)]
-    cupy.cuda.Device().synchronize()
-    for c in results:
-        with cupy.cuda.Stream(non_blocking=True):
-            blas.gemm_low(alpha, a, a, 0.0, c)
-    cupy.cuda.Device().synchronize()
-    assert np.array_equal(*(c.get() for c in results))
-
-
-# -- the pointer mode ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pointer_mode(cupy):
-    """Of this thread's handle; set to another with an argument."""
-    from cupy.cuda import device
-    from cupy_backends.cuda.libs import cublas
-
-    def get(mode=None):
-        handle = device.get_cublas_handle()
-        if mode is not None:
-            cublas.setPointerMode(handle, mode)
-        return cublas.getPointerMode(handle)
-
-    yield get
-    get(cublas.CUBLAS_POINTER_MODE_HOST)
-
-
-def test_the_pointer_mode_is_put_back(blas, cupy, rng, monkeypatch, pointer_mode):
-    _, x = low(rng, (3, 3), "fp16")
-    a, c = cupy.asarray(x), cupy.zeros((3, 3), "float32")
-    alpha = cupy.asarray([1.0], "float32")
-    for mode in (0, 1):
-        pointer_mode(mode)
-        blas.gemm_low(alpha, a, a, 0.0, c)
-        assert pointer_mode() == mode
-        blas.gemm(2.0, c, c, 0.0, c.copy())
-        assert pointer_mode() == mode
-
-        def fails(*_):
-            raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
-
-        with monkeypatch.context() as patch:
-            for name in ("gemmEx", "sgemm"):
-                patch.setattr(blas.cublas, name, fails)
-            for call in (
-                lambda: blas.gemm_low(alpha, a, a, 0.0, c), lambda: blas.gemm(1.0, c, c, 0.0, c),
-            ):  # fmt: skip
-                with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
-                    call()
-                assert pointer_mode() == mode
-
-
-def test_whatever_mode_was_left_scalars_are_read_where_they_are(blas, cupy, rng, pointer_mode):
-    x = draw(rng, (3, 3), "float64")
-    a, c = cupy.asarray(x), cupy.zeros((3, 3))
-    pointer_mode(1)
-    blas.gemm(2.0, a, a, 0.0, c)
-    assert is_small(abs(c.get() - 2 * x @ x), allowed(3, "float64") * 2 * (abs(x) @ abs(x)))
-
-
-def test_threads_have_pointer_modes_of_their_own(blas, cupy, rng, monkeypatch):
-    """A product with scalars on the host, while another thread is inside one on the device."""
-    _, x = low(rng, (5, 5), "fp16")
-    inside, done = threading.Event(), threading.Event()
-    real = blas.cublas.gemmEx
-
-    def waits(*arguments):
-        inside.set()
-        assert done.wait(60)
-        real(*arguments)
-
-    monkeypatch.setattr(blas.cublas, "gemmEx", waits)
-    found = []
-
-    def with_device_scalars():
-        a, c = cupy.asarray(x), cupy.zeros((5, 5), "float32")
-        blas.gemm_low(cupy.asarray([2.0], "float32"), a, a, 0.0, c)
-        found.append(c.get())
-
-    thread = threading.Thread(target=with_device_scalars)
-    thread.start()
-    try:
-        assert inside.wait(60)
-        a, c = cupy.asarray(wide(x)), cupy.zeros((5, 5))
-        blas.gemm(3.0, a, a, 0.0, c)
-    finally:
-        done.set()
-        thread.join()
-    product, scale = wide(x) @ wide(x), abs(wide(x)) @ abs(wide(x))
-    assert is_small(abs(c.get() - 3 * product), 3 * allowed(5, "float64") * scale)
-    assert is_small(abs(found[0] - 2 * product), 2 * allowed(5, "float32") * scale)
-
-
-# -- what is refused -----------------------------------------------------------------------------
-
-
-def calls(blas, a, b):
-    """Every routine, on `a` of order 3 and `b` of shape (3, 2)."""
-    return {
-        "gemm": lambda: blas.gemm(1.0, a, b, 0.0, b),
-        "trsm": lambda: blas.trsm("L", a, b, True),
-        "syrk": lambda: blas.syrk(1.0, b, 0.0, a, True),
-    }
-
-
-@pytest.mark.parametrize(
-    "dtypes",
-    [("float32", "float64"), ("complex64", "float32"), ("float16", "float16")],
-    ids="-".join,
-)
-def test_mixed_and_unknown_dtypes_are_refused(blas, cupy, dtypes):
-    a, b = cupy.ones((3, 3), dtypes[0]), cupy.ones((3, 2), dtypes[1])
-    for name, call in calls(blas, a, b).items():
-        with pytest.raises(
-            TypeError, match=f"{name} takes arrays of one LAPACK dtype.*{dtypes[0]}"
-        ):
-            call()
-    assert np.all(a.get() == 1)
-    assert np.all(b.get() == 1)
-
-
-def test_arrays_of_the_host_are_refused(blas, cupy):
-    a, b = np.ones((3, 3)), cupy.ones((3, 2))
-    for name, call in calls(blas, a, b).items():
-        with pytest.raises(TypeError, match=f"{name} takes CuPy arrays; got ndarray"):
-            call()
-    with pytest.raises(TypeError, match="gemm_low takes CuPy arrays"):
-        blas.gemm_low(1.0, a, b, 0.0, b)
-
-
-def test_low_dtypes_that_do_not_belong_together_are_refused(blas, cupy):
-    def square(dtype):
-        return cupy.zeros((3, 3), dtype)
-
-    for a, b, c, tf32 in [
-        ("float16", "uint16", "float32", False), ("float16", "float16", "float16", False),
-        ("float32", "float32", "float32", False), ("float16", "float16", "float32", True),
-        ("complex64", "complex64", "float32", True), ("float32", "float32", "complex64", True),
-        ("complex64", "float32", "complex64", True),
-    ]:  # fmt: skip
-        with pytest.raises(TypeError, match=f"gemm_low takes.*{a}.*{b}.*{c}.*tf32={tf32}"):
-            blas.gemm_low(1.0, square(a), square(b), 0.0, square(c), tf32=tf32)
-    a, c = square("float16"), square("float32")
-    for alpha in (cupy.zeros(2, "float32"), cupy.zeros(1, "float64")):
-        with pytest.raises(TypeError, match="float32 arrays of one element"):
-            blas.gemm_low(alpha, a, a, 0.0, c)
-
-
-@pytest.mark.parametrize(
-    "view", [np.s_[::2, ::2], np.s_[2::-1, :3], np.s_[:3, 2::-1]], ids=["steps", "rows", "columns"]
-)
-def test_results_of_strides_that_are_not_blas_strides_are_refused(blas, cupy, view):
-    a, b = cupy.ones((6, 6), order="F")[view], cupy.ones((3, 3))
-    with pytest.raises(ValueError, match=r"gemm.*strides"):
-        blas.gemm(1.0, b, b, 0.0, a)
-    with pytest.raises(ValueError, match=r"trsm.*strides"):
-        blas.trsm("L", b, a, True)
-    for c, x in ((a, b), (b, a)):
-        with pytest.raises(ValueError, match=r"syrk.*strides"):
-            blas.syrk(1.0, x, 0.0, c, True)
-
-
-def test_shapes_that_do_not_fit_are_refused_and_named(blas, cupy):
-    a, b, c = cupy.ones((3, 3)), cupy.ones((4, 2)), cupy.ones((3, 2))
-    s = shape
-    refused = [
-        (lambda: blas.gemm(1.0, a, b, 0.0, c), [s(3, 3), s(4, 2), s(3, 2)]),
-        (lambda: blas.gemm(1.0, a, c, 0.0, b), [s(3, 3), s(3, 2), s(4, 2)]),
-        (lambda: blas.gemm(1.0, b, b, 0.0, c, transb="T"), [s(4, 2), s(3, 2)]),
-        (lambda: blas.gemm(1.0, a, c[:, 0], 0.0, c), [s(3, 3), s(3)]),
-        (lambda: blas.trsm("L", a, b, True), [s(3, 3), s(4, 2)]),
-        (lambda: blas.trsm("R", a, b, True), [s(3, 3), s(4, 2)]),
-        (lambda: blas.syrk(1.0, b, 0.0, a, True), [s(4, 2), s(3, 3)]),
-        (lambda: blas.syrk(1.0, c, 0.0, a, True, trans="C"), [s(3, 2), s(3, 3)]),
-    ]
-    for call, shapes in refused:
-        with pytest.raises(ValueError, match=".*".join(shapes)):
-            call()

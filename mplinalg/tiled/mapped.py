@@ -1,0 +1,143 @@
+"""Memory maps, read from their files: pages that are mapped would count as memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MappedFile", "mapped_file", "unmapped"]
+
+Array = NDArray[Any]
+_SAMPLE = 4096
+"""Bytes of a line that tell whether a file still is the one that was mapped."""
+
+
+@dataclass(frozen=True)
+class MappedFile:
+    """A matrix in a file, as lines of contiguous entries.
+
+    Attributes
+    ----------
+    name : str
+    identity : tuple of int
+        Device and inode.
+    place : int
+        Of the first entry, in bytes.
+    stride : int
+        Bytes from one line to the next.
+    by_columns : bool
+        Lines are columns.
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    name: str
+    identity: tuple[int, int]
+    place: int
+    stride: int
+    by_columns: bool
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """A rectangle, new.
+
+        Raises
+        ------
+        OSError
+            The file is gone, too short, or another one.
+        """
+        if self.by_columns:
+            return self._lines(columns, rows).T
+        return self._lines(rows, columns)
+
+    def _lines(self, outer: slice, inner: slice) -> Array:
+        size = self.dtype.itemsize
+        part = np.empty((outer.stop - outer.start, inner.stop - inner.start), self.dtype)
+        is_one = part.shape[1] * size == self.stride
+        first = self.place + outer.start * self.stride + inner.start * size
+        with open(self.name, "rb", buffering=0) as file:
+            if _identity(file.fileno()) != self.identity:
+                raise OSError(f"{self.name} is not the file any more that was mapped")
+            for i, line in enumerate([part] if is_one else list(part)):
+                left = line.reshape(-1).view(np.uint8).data
+                place = first + i * self.stride
+                while left:
+                    count = os.preadv(file.fileno(), [left], place)
+                    if not count:
+                        raise OSError(f"{self.name} ends before its matrix does")
+                    left, place = left[count:], place + count
+        return part
+
+    def is_like(self, a: Array) -> bool:
+        """Whether some lines are those of `a`: another file may have taken the name."""
+        lines = a.T if self.by_columns else a
+        inner = slice(0, min(lines.shape[1], max(1, _SAMPLE // self.dtype.itemsize)))
+        try:
+            return all(
+                self._lines(slice(i, i + 1), inner).tobytes() == lines[i, inner].tobytes()
+                for i in {0, len(lines) // 2, len(lines) - 1}
+            )
+        except OSError:
+            return False
+
+
+def mapped_file(a: Any) -> MappedFile | None:
+    """The file of a memory map, or of a part of one whose rows or columns are contiguous.
+
+    None of all else: what was written to a map in mode "c" is in no file.
+    """
+    owner = _map_of(a)
+    if owner is None or owner.filename is None or a.size == 0:
+        return None
+    size = a.dtype.itemsize
+    down, across = a.strides
+    by_columns = not (across == size and down >= 0) and down == size and across >= 0
+    if not by_columns and not (across == size and down >= 0):
+        return None
+    try:
+        with open(owner.filename, "rb") as file:
+            identity = _identity(file.fileno())
+    except OSError:
+        return None
+    start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY
+    place = start + _address(a) - _address(np.frombuffer(owner._mmap, np.uint8))
+    found = MappedFile(
+        str(owner.filename), identity, place, across if by_columns else down, by_columns,
+        a.shape, a.dtype,
+    )  # fmt: skip
+    return found if found.is_like(a) else None
+
+
+def unmapped(part: Any) -> Any:
+    """A part of a memory map as a copy, and its pages let go; all else as it is."""
+    owner = _map_of(part)
+    if owner is None:
+        return part
+    part = np.array(part)
+    if hasattr(mmap, "MADV_DONTNEED"):  # what they hold stays in the file
+        owner._mmap.madvise(mmap.MADV_DONTNEED)
+    return part
+
+
+def _map_of(a: Any) -> Any:
+    """The memory map that an array is, or is a part of, if its pages are those of the file."""
+    while isinstance(a, np.ndarray) and not isinstance(a, np.memmap):
+        a = a.base
+    if not isinstance(a, np.memmap) or a.mode == "c":
+        return None
+    return a if isinstance(getattr(a, "_mmap", None), mmap.mmap) else None
+
+
+def _address(a: Array) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino

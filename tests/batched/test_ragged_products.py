@@ -1,0 +1,257 @@
+"""Products and triangular solves of lists of matrices: a loop over the members is the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mplinalg import LinAlgError
+from mplinalg.batched.gemm import gemm
+from mplinalg.batched.ragged import Ragged
+from mplinalg.batched.trsm import trsm
+from mplinalg.kernels.cpu.batched import threads
+from mplinalg.ops import numpy_batched_ragged as verbs
+
+from .lists import assert_products, members, size
+from .systems import DTYPES, normal
+
+# -- products ------------------------------------------------------------------------------------
+
+
+def pairs(rng, sizes, dtype=float):
+    """Members of A and of B of sizes (m, k, n)."""
+    return (
+        members(rng, [s[:2] for s in sizes], dtype),
+        members(rng, [s[1:] for s in sizes], dtype),
+    )
+
+
+SKEWED = [
+    *[(2, 3, 2)] * 400,
+    (200, 150, 130),
+    *[(1, 1, 1)] * 50,
+    (70, 70, 70),
+    (3, 0, 4),
+    (0, 3, 0),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gemm_is_a_loop(rng, dtype):
+    sizes = rng.integers(0, 40, (150, 3))
+    a, b = pairs(rng, sizes, dtype)
+    c = members(rng, sizes[:, ::2], dtype)
+    found = gemm(a, b)
+    assert isinstance(found, list)
+    assert {x.dtype for x in found} == {np.dtype(dtype)}
+    assert_products(found, a, b)
+    assert_products(gemm(a, b, c, alpha=2.0, beta=-1.0), a, b, 2.0, c, -1.0)
+    for form in (gemm(Ragged.from_list(a), b), gemm(tuple(a), Ragged.from_list(b))):
+        assert isinstance(form, Ragged)
+        assert all(np.array_equal(x, y) for x, y in zip(form, found, strict=True))
+    flipped = [x.T.copy() for x in a], [x.conj() for x in b]
+    assert_products(gemm(*flipped, transa=True), a, flipped[1])
+    adjoint = [x.conj().T.copy() for x in b]
+    assert_products(gemm(a, adjoint, transb="C"), a, b)
+
+
+def test_gemm_of_one_matrix_with_a_list(rng):
+    a, b = normal(rng, (3, 4)), members(rng, [(4, k) for k in (2, 0, 5, 2)])
+    assert_products(gemm(a, b), [a] * 4, b)
+    assert_products(gemm(Ragged.from_list(b), a, transa=True, transb=True),
+                    [x.T for x in b], [a.T] * 4)  # fmt: skip
+    c = np.ones((3, 2))
+    assert_products(gemm(a, [b[0]] * 3, c, beta=2.0), [a] * 3, [b[0]] * 3, 1.0, [c] * 3, 2.0)
+    assert_products(gemm([a], b[:1]), [a], b[:1])
+
+
+def test_gemm_of_few_and_of_none(rng):
+    assert gemm([], []) == []
+    assert gemm([], np.ones((2, 2))) == []
+    assert len(gemm(Ragged.from_list([]), [])) == 0
+    (found,) = gemm([np.ones((2, 0))], [np.ones((0, 3))])
+    assert np.array_equal(found, np.zeros((2, 3)))
+    c = [np.full((2, 3), 5.0)]
+    (found,) = gemm([np.ones((2, 0))], [np.ones((0, 3))], c, beta=2.0)
+    assert np.array_equal(found, np.full((2, 3), 10.0))
+    (found,) = gemm([np.full((2, 2), np.nan)], [np.ones((2, 3))], c, alpha=0.0, beta=2.0)
+    assert np.array_equal(found, np.full((2, 3), 10.0))
+
+
+def test_gemm_into_out(rng):
+    sizes = rng.integers(0, 20, (60, 3))
+    sizes[:, 1] = sizes[:, 2]
+    a, b = pairs(rng, sizes)
+    want = gemm(a, b)
+    out = [np.full(x.shape, np.nan) for x in want]
+    assert gemm(a, b, out=out) is out
+    assert all(np.array_equal(x, y) for x, y in zip(out, want, strict=True))
+    ra, rb = Ragged.from_list(a), Ragged.from_list(b)
+    room = Ragged.from_list(out)
+    room.data[...] = np.nan
+    assert gemm(ra, rb, out=room) is room
+    assert all(np.array_equal(x, y) for x, y in zip(room, want, strict=True))
+    kept = Ragged.from_list(a)
+    assert gemm(ra, rb, ra, beta=1.0, out=ra) is ra
+    assert_products(ra, list(kept), b, 1.0, list(kept), 1.0)
+    assert gemm(a, b, out=a) is a
+    assert all(np.array_equal(x, y) for x, y in zip(a, want, strict=True))
+    with pytest.raises(ValueError, match="out has 59 members, the result 60"):
+        gemm(a, b, out=out[1:])
+    with pytest.raises(TypeError, match="dtype float64, got float32"):
+        gemm(a, b, out=[x.astype("f4") for x in out])
+    k = next(k for k, x in enumerate(out) if x.shape != x.T.shape)
+    with pytest.raises(ValueError, match=rf"out\[{k}\].shape=\({out[k].shape[1]}, .* the result"):
+        gemm(a, b, out=Ragged.from_list([x.T for x in out]))
+    with pytest.raises(ValueError, match="no operand is"):
+        gemm(a[0], b[0], out=[out[0]])
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_precision_is_that_of_stacks(rng, name, dtype):
+    sizes = rng.integers(0, 30, (20, 3))
+    a, b = pairs(rng, sizes, dtype)
+    a[3] *= 1e250
+    b[4] *= 1e-250
+    found = gemm(a, b, precision=name)
+    for x, y, z in zip(found, a, b, strict=True):
+        stacked = gemm(y[None], z[None], precision=name)[0]
+        u = max(np.finfo(dtype).eps, 2.0**-24 if name != "fp64" else 0.0)
+        assert np.all(np.abs(x - stacked) <= 2 * (y.shape[1] + 6) * u * (size(y) @ size(z)))
+    c = members(rng, sizes[:, ::2], dtype)
+    again = gemm(a, b, c, alpha=2.0, beta=0.5, precision=name)
+    for x, y, z in zip(again, found, c, strict=True):
+        assert np.all(np.abs(x - (2.0 * y + 0.5 * z)) <= 4e-16 * (size(y) + size(z)) * 2)
+
+
+def test_dtypes_of_lists_are_joined(rng):
+    a, b = pairs(rng, [(2, 3, 4), (5, 1, 2)])
+    mixed = [a[0].astype("f4"), a[1]]
+    assert gemm(mixed, b)[0].dtype == "float64"
+    assert gemm([x.astype("f4") for x in a], [x.astype("f4") for x in b])[0].dtype == "float32"
+    assert gemm(a, Ragged.from_list([1j * x for x in b])).dtype == "complex128"
+    assert gemm([np.ones((2, 2), int)], [np.ones((2, 2), int)])[0].dtype == "float64"
+    assert gemm(Ragged.from_list([x.astype("f4") for x in a]), b).dtype == "float64"
+    assert gemm(a, b, alpha=1j)[1].dtype == "complex128"
+
+
+def test_lists_that_do_not_fit(rng):
+    a, b = pairs(rng, [(2, 3, 4), (5, 1, 2), (3, 3, 3)])
+    with pytest.raises(ValueError, match="a has 3, b has 2"):
+        gemm(a, b[:2])
+    with pytest.raises(ValueError, match=r"a\[1\].shape=\(5, 1\), b\[1\].shape=\(4, 2\)"):
+        gemm(a, [b[0], np.ones((4, 2)), b[2]])
+    with pytest.raises(ValueError, match=r"c\[2\].shape=\(3, 2\)"):
+        gemm(a, b, [np.ones((2, 4)), np.ones((5, 2)), np.ones((3, 2))], beta=1.0)
+    with pytest.raises(ValueError, match="matrices"):
+        gemm([np.ones(3)], [np.ones((3, 1))])
+
+
+@pytest.mark.parametrize("container", [list, Ragged.from_list])
+def test_threads_give_the_same_bits(rng, monkeypatch, container):
+    a, b = (container(x) for x in pairs(rng, SKEWED + [(30, 31, 32)] * 600))
+    chunks, run = [], threads.run_chunks
+    monkeypatch.setattr(threads, "run_chunks", lambda *args: chunks.append(len(run(*args))))
+    monkeypatch.setattr(verbs, "SINGLE_THREADED", 10**9)
+    found = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(threads, "blas_threads", lambda count=count: count)
+        found.append(gemm(a, b))
+    assert max(chunks) > 1
+    assert_products(found[0], a, b)
+    for other in found[1:]:
+        assert all(np.array_equal(x, y) for x, y in zip(found[0], other, strict=True))
+
+
+def test_skewed_lists_are_cut_evenly(monkeypatch):
+    """However sizes are spread, no piece but that of a giant costs much more than its share."""
+    products = np.array([2**3] * 5000 + [60**3] * 40 + [2**3] * 5000, np.int64)
+    seen = []
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    verbs._run_balanced(seen.append, products, 2.0, np.zeros_like(products), np.dtype("d"))
+    assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(products.size))
+    costs = [float(np.sum(verbs._CALL + 2.0 * products[piece] / 3e10)) for piece in seen]
+    giant = 2.0 * 60**3 / 3e10
+    assert len(costs) > 20
+    assert max(costs) <= sum(costs) / len(costs) * 2 + giant
+
+
+# -- triangles -----------------------------------------------------------------------------------
+
+
+def triangles(rng, orders, lower, dtype=float):
+    """Triangles, and the same with NaN where they are not to be read."""
+    clean, given = [], []
+    for n in orders:
+        a = normal(rng, (n, n), dtype)
+        read = np.tril(np.ones((n, n), bool)) if lower else np.triu(np.ones((n, n), bool))
+        clean.append(np.where(read, a, 0).astype(dtype))
+        given.append(np.where(read, a, np.nan).astype(dtype))
+    return clean, given
+
+
+def assert_solves(a, x, b):
+    u = np.finfo(x.dtype).eps / 2
+    columns, rhs = (y[:, None] if y.ndim == 1 else y for y in (x, b))
+    residual = np.abs(rhs - a.astype(np.result_type(a, "d")) @ columns)
+    assert np.all(residual <= 2 * (len(a) + 10) * u * (size(a) @ size(columns)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lower", [True, False])
+def test_trsm_is_a_loop(rng, dtype, lower):
+    orders = [3, 0, 1, 8, 25, 3, 3, 70, 2]
+    clean, given = triangles(rng, orders, lower, dtype)
+    for columns in ([2, 1, 0, 4, 3, 1, 1, 5, 2], None):
+        shapes = (
+            [(n,) for n in orders] if columns is None else list(zip(orders, columns, strict=True))
+        )
+        b = members(rng, shapes, dtype)
+        x = trsm(given, b, lower=lower)
+        assert isinstance(x, list)
+        assert [y.shape for y in x] == shapes
+        for one in zip(clean, x, b, strict=True):
+            assert_solves(*one)
+        contained = trsm(Ragged.from_list(given), b, lower=lower)
+        assert isinstance(contained, Ragged)
+        assert all(np.array_equal(y, z) for y, z in zip(contained, x, strict=True))
+    for trans, flipped in (("T", lambda y: y.T), ("C", lambda y: y.conj().T)):
+        x = trsm(given, b, lower=lower, trans=trans)
+        for one in zip(map(flipped, clean), x, b, strict=True):
+            assert_solves(*one)
+        again = trsm([np.asfortranarray(y) for y in given], b, lower=lower, trans=trans)
+        for one in zip(map(flipped, clean), again, b, strict=True):
+            assert_solves(*one)
+
+
+def test_trsm_with_one_for_all(rng):
+    (clean,), (given,) = triangles(rng, [4], True)
+    b = members(rng, [(4, 2), (4, 0), (4, 5)])
+    for x, y in zip(trsm(given, b, lower=True), b, strict=True):
+        assert_solves(clean, x, y)
+    for x in trsm([given, given], b[0][:, 0], lower=True):
+        assert x.shape == (4,)
+        assert_solves(clean, x, b[0][:, 0])
+    assert trsm([], [], lower=True) == []
+
+
+def test_singular_members_of_lists(rng):
+    clean, given = triangles(rng, [3, 20, 5, 1], True)
+    b = members(rng, [(3,), (20,), (5,), (1,)])
+    good = trsm(given, b, lower=True)
+    given[1][4, 4] = given[3][0, 0] = 0.0
+    with pytest.raises(LinAlgError, match=r"2 of 4 members, \[1, 3\]; of the first, entry 5"):
+        trsm(given, b, lower=True)
+    x = trsm(given, b, lower=True, raise_on_failure=False)
+    assert np.isnan(x[1]).all()
+    assert np.isnan(x[3]).all()
+    assert np.array_equal(x[0], good[0])
+    assert np.array_equal(x[2], good[2])
+    unit = trsm(given, b, lower=True, unit_diagonal=True)
+    np.fill_diagonal(clean[1], 1.0)
+    assert_solves(clean[1], unit[1], b[1])
+    with pytest.raises(ValueError, match=r"square matrices: a\[0\].shape=\(2, 3\)"):
+        trsm([np.ones((2, 3))], [np.ones(2)])
+    with pytest.raises(ValueError, match=r"a\[0\].shape=\(2, 2\), b\[0\].shape=\(3,\)"):
+        trsm([np.ones((2, 2))], [np.ones(3)])
