@@ -29,7 +29,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import BLUE, GREY, ORANGE, VERMILION, Checks, new_figure, options, resident, save
+from _common import (
+    Checks,
+    draw_memory,
+    new_figure,
+    options,
+    resident,
+    save,
+)  # fmt: skip
 from _panels import octahedral_sphere, potentials
 
 import mplinalg.tiled
@@ -124,19 +131,11 @@ def draw(args, spheres, density, report, peak):
     )
     panel.set(aspect="equal", xlabel="x", ylabel="z", title="charge density, potentials 1 and -1")
     figure.colorbar(picture, label="σ / (4π ε₀)", shrink=0.7)
-    panel = axes["memory"]
     whole = 8 * spheres.n**2
-    bars = {
-        "the matrix": (whole, GREY), "its factors, fp32": (whole / 2, BLUE),
-        "memory limit": (spheres.limit, ORANGE),
-        "tiles and vectors": (report.traffic.peak, VERMILION),
-        "all that the process took": (peak, VERMILION),
-    }  # fmt: skip
-    names = list(bars)[::-1]
-    panel.barh(
-        names, [bars[name][0] / 2**20 for name in names], color=[bars[name][1] for name in names]
-    )
-    panel.set(xlabel="MiB", title=f"N = {spheres.n}")
+    draw_memory(
+        axes["memory"], f"N = {spheres.n}", whole, whole / 2, spheres.limit,
+        report.traffic, peak,
+    )  # fmt: skip
     save(figure, args)
 
 

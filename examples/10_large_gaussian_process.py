@@ -36,7 +36,17 @@ from pathlib import Path
 
 import numpy as np
 import scipy.linalg
-from _common import BLUE, GREY, ORANGE, VERMILION, Checks, new_figure, options, resident, save
+from _common import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Checks,
+    draw_memory,
+    new_figure,
+    options,
+    resident,
+    save,
+)  # fmt: skip
 
 import mplinalg.tiled
 
@@ -187,19 +197,11 @@ def draw(args, star, mean, deviation, report, peak):
     )  # fmt: skip
     panel.set(xlabel="time (days)", ylabel="brightness", title="the first nights, two deviations")
     panel.legend(fontsize="small")
-    panel = axes["memory"]
     whole = 8 * star.n**2
-    bars = {
-        "the matrix": (whole, GREY), "its factor, fp32": (whole / 4, BLUE),
-        "memory limit": (star.limit, ORANGE),
-        "tiles and vectors": (report.traffic.peak, VERMILION),
-        "all that the process took": (peak, VERMILION),
-    }  # fmt: skip
-    names = list(bars)[::-1]
-    panel.barh(
-        names, [bars[name][0] / 2**20 for name in names], color=[bars[name][1] for name in names]
-    )
-    panel.set(xlabel="MiB", title=f"n = {star.n}")
+    draw_memory(
+        axes["memory"], f"n = {star.n}", whole, whole / 4, star.limit,
+        report.traffic, peak,
+    )  # fmt: skip
     save(figure, args)
 
 

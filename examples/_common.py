@@ -124,3 +124,17 @@ def save(figure, args):
     with replacing(args.output, args.force) as file:
         picture.save(file, format="PNG", optimize=True)
     print(f"Drawn to {args.output}.")
+
+
+def draw_memory(panel, title, whole, factors, limit, traffic, process):
+    """Bars of bytes: a matrix and its factors, the limit of a solve, what it took of it."""
+    bars = {
+        "the matrix": (whole, GREY), "its factors, fp32": (factors, BLUE),
+        "memory limit": (limit, ORANGE), "tiles and vectors": (traffic.peak, VERMILION),
+        "all that the process took": (process, VERMILION),
+    }  # fmt: skip
+    names = list(bars)[::-1]
+    panel.barh(
+        names, [bars[name][0] / 2**20 for name in names], color=[bars[name][1] for name in names]
+    )
+    panel.set(xlabel="MiB", title=title)

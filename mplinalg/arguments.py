@@ -79,23 +79,25 @@ def to_dtype(a: Array, dtype: np.dtype[Any]) -> Array:
     return a if getattr(a.flags, "aligned", True) else a.copy()
 
 
-def precision_option(precision: str | Format, dtype: np.dtype[Any]) -> Format | None:
-    """The pinned format, or None for "auto".
+def precision_option(
+    precision: str | Format, dtype: np.dtype[Any], default: str = "auto"
+) -> Format | None:
+    """The pinned format, or None for the word that is the default.
 
     Raises
     ------
     ValueError
         For unknown formats, and for formats wider than the working precision.
     """
-    if isinstance(precision, str) and precision == "auto":
+    if isinstance(precision, str) and precision == default:
         return None
     try:
         fmt = get_format(precision)
     except ValueError as error:
-        raise ValueError(f"{error} (or 'auto')") from None
+        raise ValueError(f"{error} (or {default!r})") from None
     working = working_format(dtype)
     if fmt.unit_roundoff < working.unit_roundoff:
-        raise ValueError(f"precision={fmt.name!r} is wider than the {dtype} that is solved in")
+        raise ValueError(f"precision={fmt.name!r} is wider than the {dtype} that is computed in")
     return fmt
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import common_dtype
-from ..precision import Format, get_format, working_format
+from ..arguments import common_dtype, precision_option
+from ..precision import Format, working_format
 
 Array = NDArray[Any]
 
@@ -58,16 +58,8 @@ def compute_format(precision: str | Format, dtype: np.dtype[Any]) -> Format | No
     ValueError
         For unknown formats, and for formats wider than the working precision.
     """
-    if isinstance(precision, str) and precision == "working":
-        return None
-    try:
-        fmt = get_format(precision)
-    except ValueError as error:
-        raise ValueError(f"{error} (or 'working')") from None
-    working = working_format(dtype)
-    if fmt.unit_roundoff < working.unit_roundoff:
-        raise ValueError(f"precision={fmt.name!r} is wider than the {dtype} that is computed in")
-    return None if fmt == working else fmt
+    fmt = precision_option(precision, dtype, default="working")
+    return None if fmt == working_format(dtype) else fmt
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -133,7 +133,7 @@ class StreamedMatrix:
         return self._method
 
     def tries_butterfly(self, fmt: Format) -> bool:
-        """Pivots come from tournaments."""
+        """Never: rows are interchanged."""
         return False
 
     def enter(self, b: Array, trans: str) -> tuple[Array, Array]:

@@ -14,6 +14,10 @@ from mplinalg.kernels.cpu.batched import threads
 from mplinalg.kernels.cpu.batched import trsm as kernels
 from mplinalg.ops import numpy_batched_plan as plan
 
+from .products import route, size, wide
+
+__all__ = ["route"]  # a fixture
+
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 OPERATIONS = {
     "N": lambda x: x,
@@ -40,22 +44,6 @@ def triangle(rng, shape, lower, unit, dtype=float):
         read &= ~np.eye(n, dtype=bool)
     clean = np.where(read, a, np.eye(n) if unit else 0).astype(dtype)
     return clean, np.where(read, a, np.nan).astype(dtype)
-
-
-@pytest.fixture(params=["straight", "blas"])
-def route(request, monkeypatch):
-    """Code for the order of the members, or BLAS, however small the batch is."""
-    number = 0 if request.param == "straight" else float("inf")
-    monkeypatch.setattr(plan, "STRAIGHT_FROM", number)
-    return request.param
-
-
-def wide(x):
-    return x.astype(np.clongdouble if x.dtype.kind == "c" else np.longdouble)
-
-
-def size(x):
-    return np.abs(x.real) + np.abs(x.imag)
 
 
 def assert_solves(a, x, b):
