@@ -247,7 +247,7 @@ class _Run:
             except BaseException as error:
                 self._fail(error)
             mover.join()
-            self.tiles.clear()
+        self.tiles.clear()  # no work on them is left
         if self.failure is not None:
             raise self.failure
         return self.traffic

@@ -6,6 +6,8 @@ so a copy that a kernel did not wait for, or memory that was given up too early,
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -157,9 +159,11 @@ def test_workdir_and_resume(cupy, rng, tmp_path):
     assert report.traffic.saved < 4 * N * N, "no tile was made again"
 
 
-def test_a_function_that_raises_in_the_middle(stand_in, cupy):
+@pytest.mark.parametrize("seconds", [0, 0.3])  # until tasks before have been handed over
+def test_a_function_that_raises_in_the_middle(stand_in, cupy, seconds):
     def entries(rows, columns):
         if rows[0] > 60 and columns[0] > 60:
+            time.sleep(seconds)
             raise ZeroDivisionError("in the function")
         return np.ones((rows.size, columns.size)) + 9 * np.equal.outer(rows, columns)
 
