@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import routines
 from ..precision import Format, real_dtype, working_format
 from . import numpy_batched_plan as plan
 from .batched import Judged, SolvedBatch
@@ -123,7 +123,7 @@ def _blas(
         strides = np.ascontiguousarray(strides[[1, 0, 2]])
     first_a, first_b, first_c = ((pointer(x), x.strides[-2:], flag) for x, flag in operands)
     dimensions = (*operands[0][0].shape[-2:], operands[2][0].shape[-1])
-    address = lapack.address("gemm", c.dtype)
+    address = routines.address("gemm", c.dtype)
     alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
     multiply = compiled("batched.gemm").multiply_all
 
@@ -177,7 +177,7 @@ def _solve_triangles(
         return
     np.copyto(x, b)
     shape, strides = plan.layout_of_batch(*map(plan.layout, (a, x, x)))
-    addresses = lapack.address("trsm", b.dtype), lapack.address("trsv", b.dtype)
+    addresses = routines.address("trsm", b.dtype), routines.address("trsv", b.dtype)
     first_a, place, one = (pointer(a), a.strides[-2:], conjugate), pointer(x), b.dtype.type(1)
 
     def run_blas(first: int, last: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import routines
 from ..precision import Format, real_dtype, working_format
 from .numpy_batched_common import (
     BYTE_RATE,
@@ -117,7 +117,7 @@ class BatchedRagged:
         table_a, conj_a = _operand(a, transa)
         table_b, conj_b = _operand(b, transb)
         multiply = compiled("batched.gemm").multiply_listed
-        address = lapack.address("gemm", c.dtype)
+        address = routines.address("gemm", c.dtype)
         alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
         m, n, k = c.handle[:, 1], c.handle[:, 2], table_a[:, 2]
 
@@ -132,7 +132,7 @@ class BatchedRagged:
         table, conjugate = _operand(a, trans)
         lower = lower == (trans == "N")
         solve = compiled("batched.trsm").solve_listed
-        addresses = lapack.address("trsm", x.dtype), lapack.address("trsv", x.dtype)
+        addresses = routines.address("trsm", x.dtype), routines.address("trsv", x.dtype)
         one = x.dtype.type(1)
         info = np.zeros(len(x.handle), np.int32)
         n, columns = x.handle[:, 1], x.handle[:, 2]

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from ..kernels.cpu import butterfly, lapack
+from ..kernels.cpu import blas, butterfly, lapack, routines
 from ..precision import Format, real_dtype
 from .numpy_lines import HERK, addresses, columns, compiled, is_by_rows
 
@@ -29,9 +29,9 @@ class Factorizations:
 
     def getrf_view(self, a: Array, fmt: Format | None = None) -> Array:
         if fmt is not None:
-            return a if lapack.is_f_like(a) else a.T
+            return a if routines.is_f_like(a) else a.T
         if a.dtype == np.complex128 and len(a) > _ROWS_TO:
-            return a if lapack.is_f_like(a) else a.T
+            return a if routines.is_f_like(a) else a.T
         return a if a.flags.c_contiguous or not a.flags.f_contiguous else a.T
 
     def getrf(self, a: Array) -> tuple[Array, int]:
@@ -40,7 +40,7 @@ class Factorizations:
         kernels = compiled("getrf")
         piv = np.empty(len(a), np.int32)
         real = a.view(real_dtype(a.dtype))
-        return piv, kernels.getrf_rows(lapack.address("gemm", a.dtype), a, real, piv)
+        return piv, kernels.getrf_rows(routines.address("gemm", a.dtype), a, real, piv)
 
     def getrf_panel(self, a: Array) -> tuple[Array, int]:
         return lapack.getrf(a)
@@ -109,10 +109,10 @@ class Factorizations:
             done = slice(0, start) if is_forward else slice(k.stop, n)
             # B[k] <- op(A)[k, k]^-1 (B[k] - op(A)[k, done] B[done])
             beside = a[done, k] if is_transposed else a[k, done]
-            lapack.gemm(-1.0, beside, b[done], 1.0, b[k], trans)
+            blas.gemm(-1.0, beside, b[done], 1.0, b[k], trans)
             width = k.stop - start
             inverse = inverses[start // size, :width, :width]
-            lapack.gemm(1.0, inverse, b[k].copy(), 0.0, b[k], trans)
+            blas.gemm(1.0, inverse, b[k].copy(), 0.0, b[k], trans)
 
     def gecon(self, lu: Array, norm: float, kind: str = "1") -> float:
         if not is_by_rows(lu):

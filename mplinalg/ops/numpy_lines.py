@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import routines
 from ..precision import real_dtype
 
 Array = NDArray[Any]
@@ -31,14 +31,14 @@ def compiled(name: str) -> Any:
 
 @functools.cache
 def addresses(dtype: np.dtype[Any], *names: str) -> tuple[int, ...]:
-    return tuple(lapack.address(name, dtype) for name in names)
+    return tuple(routines.address(name, dtype) for name in names)
 
 
 def real_lines(a: Array) -> tuple[Array, bool]:
     """`a` as real lines with contiguous last axis, and whether they are its rows."""
-    if lapack.is_f_like(a) and (a.shape[1] <= a.shape[0] or not lapack.is_c_like(a)):
+    if routines.is_f_like(a) and (a.shape[1] <= a.shape[0] or not routines.is_c_like(a)):
         return a.T.view(real_dtype(a.dtype)), False
-    if lapack.is_c_like(a):
+    if routines.is_c_like(a):
         return a.view(real_dtype(a.dtype)), True
     raise ValueError(f"need unit stride in one dimension; got {a.shape=}, {a.strides=}")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import routines
 from ..precision import FP32
 from .numpy_factors import Factorizations
 from .numpy_products import Products
@@ -38,4 +38,4 @@ class NumpyOps(Products, Factorizations, Systems, Residuals):
 
     @staticmethod
     def is_f_like(a: Array) -> bool:
-        return lapack.is_f_like(a)
+        return routines.is_f_like(a)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import blas, lapack, routines
 from ..precision import FORMATS, Format, real_dtype, working_format
 from .numpy_lines import ROW_BLOCK, cabs1, compiled, real_lines
 from .protocol import Conversion, Counters
@@ -48,8 +48,8 @@ class Products:
             raise ValueError(f"convert: {src.shape=} and {dst.shape=} differ")
         fmt = working_format(dst.dtype)
         m, n = src.shape
-        along = lapack.is_c_like(src) and lapack.is_c_like(dst)
-        if not along and not (lapack.is_f_like(src) and lapack.is_f_like(dst)):
+        along = routines.is_c_like(src) and routines.is_c_like(dst)
+        if not along and not (routines.is_f_like(src) and routines.is_f_like(dst)):
             raise ValueError(f"convert: layouts differ, {src.strides=} and {dst.strides=}")
         source = (src if along else src.T).view(real_dtype(src.dtype))
         target = (dst if along else dst.T).view(real_dtype(dst.dtype))
@@ -90,7 +90,7 @@ class Products:
             return 0.0
         if a.dtype.kind != "c":
             return float(conversion.largest_magnitude(real_lines(a)[0]))
-        view = a if lapack.is_c_like(a) else a.T
+        view = a if routines.is_c_like(a) else a.T
         blocks = range(0, view.shape[0], ROW_BLOCK)
         return float(np.max([np.max(cabs1(view[s : s + ROW_BLOCK])) for s in blocks]))
 
@@ -129,21 +129,21 @@ class Products:
         counters: Counters | None = None,
     ) -> None:  # fmt: skip
         if compute is None or compute.is_native:
-            lapack.gemm(alpha, a, b, beta, c, transa, transb)
+            blas.gemm(alpha, a, b, beta, c, transa, transb)
             return
         if compute.name == "fp16x2":
             self._gemm_fp16x2(alpha, a, b, beta, c, transa, transb, counters)
             return
         a16, scale_a = self._rounded(a, compute, counters)
         b16, scale_b = self._rounded(b, compute, counters)
-        lapack.gemm(alpha / (scale_a * scale_b), a16, b16, beta, c, transa, transb)
+        blas.gemm(alpha / (scale_a * scale_b), a16, b16, beta, c, transa, transb)
 
     def syrk(
         self, alpha: float, a: Array, beta: float, c: Array, *, lower: bool,
         trans: str = "N", compute: Format | None = None, counters: Counters | None = None,
     ) -> None:  # fmt: skip
         if compute is None or compute.is_native:
-            lapack.syrk(alpha, a, beta, c, lower, trans)
+            blas.syrk(alpha, a, beta, c, lower, trans)
         elif compute.name == "fp16x2":
             transa, transb = ("N", "C") if trans == "N" else ("C", "N")
             self.gemm(
@@ -152,18 +152,19 @@ class Products:
             )  # fmt: skip
         else:
             a16, scale = self._rounded(a, compute, counters)
-            lapack.syrk(alpha / scale**2, np.asfortranarray(a16), beta, c, lower, trans)
+            blas.syrk(alpha / scale**2, np.asfortranarray(a16), beta, c, lower, trans)
 
     def trsm(
         self, side: str, a: Array, b: Array, *, lower: bool, trans: str = "N", unit: bool = False,
         fast: bool = False,
     ) -> None:  # fmt: skip
-        if not (fast and side == "L" and lapack.is_f_like(a) and lapack.is_f_like(b) and b.size):
-            lapack.trsm(side, a, b, lower, trans, unit)
+        is_f_like = routines.is_f_like(a) and routines.is_f_like(b)
+        if not (fast and side == "L" and is_f_like and b.size):
+            blas.trsm(side, a, b, lower, trans, unit)
             return
-        lapack.check_trsm(a, b)
+        blas.check_trsm(a, b)
         flag = np.uint8(ord("C" if trans == "C" else "T"))
-        gemm = lapack.address("gemm", a.dtype)
+        gemm = routines.address("gemm", a.dtype)
         compiled("trsm").solve_triangle(gemm, a.T, not lower, trans == "N", unit, flag, b.T)
 
     def _gemm_fp16x2(
@@ -174,9 +175,9 @@ class Products:
         a_high, a_low, scale_a = self._split_scaled(a, counters)
         b_high, b_low, scale_b = self._split_scaled(b, counters)
         alpha /= scale_a * scale_b
-        lapack.gemm(alpha * 2.0**-11, a_low, b_high, beta, c, transa, transb)
-        lapack.gemm(alpha * 2.0**-11, a_high, b_low, 1.0, c, transa, transb)
-        lapack.gemm(alpha, a_high, b_high, 1.0, c, transa, transb)
+        blas.gemm(alpha * 2.0**-11, a_low, b_high, beta, c, transa, transb)
+        blas.gemm(alpha * 2.0**-11, a_high, b_low, 1.0, c, transa, transb)
+        blas.gemm(alpha, a_high, b_high, 1.0, c, transa, transb)
 
     def _rounded(self, a: Array, fmt: Format, counters: Counters | None) -> tuple[Array, float]:
         lines, along = real_lines(a)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import blas, routines
 from ..precision import real_dtype
 from .numpy_lines import ROW_BLOCK, cabs1, compiled, hermitian_rows, real_lines, real_vector
 from .protocol import ColumnErrors
@@ -45,7 +45,7 @@ class Residuals:
                 self._fused_residual(a, x[:, j], r[:, j], d[:, j], triangle)
         else:
             if triangle is None:
-                lapack.gemm(-1.0, a, x, 1.0, r)
+                blas.gemm(-1.0, a, x, 1.0, r)
             else:
                 self._hermitian_product(a, x, r, triangle)
             if d is not None:
@@ -92,13 +92,13 @@ class Residuals:
     def _hermitian_product(a: Array, x: Array, r: Array, triangle: str) -> None:
         """r <- r - A x from one triangle."""
         lower = triangle == "L"
-        if lapack.is_f_like(a):
-            lapack.symm(-1.0, a, np.asfortranarray(x), 1.0, r, lower)
+        if routines.is_f_like(a):
+            blas.symm(-1.0, a, np.asfortranarray(x), 1.0, r, lower)
         elif a.dtype.kind != "c":
-            lapack.symm(-1.0, a.T, np.asfortranarray(x), 1.0, r, not lower)
+            blas.symm(-1.0, a.T, np.asfortranarray(x), 1.0, r, not lower)
         else:  # the F-like view A^T is conj(A): conj(r) - conj(A) conj(x)
             np.conjugate(r, out=r)
-            lapack.symm(-1.0, a.T, np.conj(x, order="F"), 1.0, r, not lower)
+            blas.symm(-1.0, a.T, np.conj(x, order="F"), 1.0, r, not lower)
             np.conjugate(r, out=r)
 
     @staticmethod
@@ -109,7 +109,7 @@ class Residuals:
         for start in range(0, n, ROW_BLOCK):
             rows = slice(start, min(start + ROW_BLOCK, n))
             block = cabs1(a[rows]) if triangle is None else hermitian_rows(a, rows, triangle)
-            lapack.gemm(1.0, block, size, 1.0, d[rows])
+            blas.gemm(1.0, block, size, 1.0, d[rows])
 
     @staticmethod
     def _extended_residual(a: Array, x: Array, r: Array, triangle: str | None) -> None:

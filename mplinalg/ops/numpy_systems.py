@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import lapack
+from ..kernels.cpu import routines
 from ..precision import backward_bound
 from .numpy_lines import HERK, UNIT, addresses, columns, compiled, lines_of
 from .protocol import Checked, Refined
@@ -61,7 +61,7 @@ class Systems:
         lines, real, by_columns = lines_of(a)
         rhs = columns(b)
         x = np.empty((len(rhs) + 1, len(a)), a.dtype)
-        address = functools.partial(lapack.address, dtype=a.dtype)
+        address = functools.partial(routines.address, dtype=a.dtype)
         if structure == "diagonal":
             info, kappa = kernels.diagonal_lines(lines, real, rhs, x)
         elif structure == "tridiagonal":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mplinalg.kernels.cpu import lapack
+from mplinalg.kernels.cpu import routines
 from mplinalg.kernels.cpu.getrf import getrf_rows
 from mplinalg.kernels.cpu.getrs import getrs_rows, inverse_norm, potrs_rows
 from mplinalg.kernels.cpu.potrf import potrf_rows
@@ -19,12 +19,12 @@ CAREFUL = pytest.mark.parametrize("careful", [False, True], ids=["by blocks", "c
 
 
 def addresses(dtype):
-    return tuple(lapack.address(name, np.dtype(dtype)) for name in ("gemm", "trsv", "trsm"))
+    return tuple(routines.address(name, np.dtype(dtype)) for name in ("gemm", "trsv", "trsm"))
 
 
 def lu_of(a):
     lu, piv = np.array(a, order="C"), np.empty(len(a), np.int32)
-    info = getrf_rows(lapack.address("gemm", lu.dtype), lu, lu.view(real(lu.dtype)), piv)
+    info = getrf_rows(routines.address("gemm", lu.dtype), lu, lu.view(real(lu.dtype)), piv)
     return lu, piv, info
 
 
@@ -62,8 +62,8 @@ def test_potrs_solves_with_the_conjugate(rng, dtype, upper, careful):
         a = np.asarray(np.eye(n) + x @ x.conj().T, dtype)
         unread = (np.tril if upper else np.triu)(np.ones((n, n), bool), -1 if upper else 1)
         c = np.where(unread, np.asarray(np.nan, dtype), a)
-        herk = lapack.address("herk" if is_complex(dtype) else "syrk", c.dtype)
-        assert potrf_rows(lapack.address("gemm", c.dtype), herk, c, upper) == 0
+        herk = routines.address("herk" if is_complex(dtype) else "syrk", c.dtype)
+        assert potrf_rows(routines.address("gemm", c.dtype), herk, c, upper) == 0
         for k in COLUMNS:
             b = draw(rng, (k, n), dtype)
             x = b.copy()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import lapack
+from mplinalg.kernels.cpu import routines
 from mplinalg.kernels.cpu.judge import judge
 from mplinalg.testing import backward_error
 
@@ -29,7 +29,7 @@ def problem(rng, dtype, form):
         lines = a.T
     kind = "hemm" if is_complex(dtype) else "symm"
     known = functools.partial(
-        judge, lapack.address("gemm", dtype), lapack.address(kind, dtype),
+        judge, routines.address("gemm", dtype), routines.address(kind, dtype),
         np.ascontiguousarray(lines).view(real(dtype)), 2 if is_complex(dtype) else 1,
         form == "columns", triangle, form == "upper",
     )  # fmt: skip

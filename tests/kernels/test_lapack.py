@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import lapack
+from mplinalg.kernels.cpu import blas, lapack, routines
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 MIXED = [("float32", "float64"), ("float64", "complex128"), ("complex64", "float32")]
@@ -40,23 +40,23 @@ def shape(*numbers):
 def test_f_like_and_c_like():
     a = np.zeros((6, 8), order="F")
     for view in (a, a[1:4], a[:, 2:5], a[2:3], a[:, 3:4], a[:0], a[:, :0], a[:, ::2]):
-        assert lapack.is_f_like(view), view.strides
-        assert lapack.is_c_like(view.T), view.strides
+        assert routines.is_f_like(view), view.strides
+        assert routines.is_c_like(view.T), view.strides
     for view in (a[::2], a[::-1], a[:, ::-1], a.T, a[::2, ::2]):
-        assert not lapack.is_f_like(view), view.strides
-        assert not lapack.is_c_like(view.T), view.strides
+        assert not routines.is_f_like(view), view.strides
+        assert not routines.is_c_like(view.T), view.strides
     one = a[3:4, 4:5]
-    assert lapack.is_f_like(one)
-    assert lapack.is_c_like(one)
+    assert routines.is_f_like(one)
+    assert routines.is_c_like(one)
 
 
 def test_columns_that_overlap_are_not_f_like():
     x = np.zeros(10)
     for strides in [(8, 8), (8, 16), (8, 0), (8, 28)]:
         hankel = np.lib.stride_tricks.as_strided(x, (3, 3), strides)
-        assert not lapack.is_f_like(hankel), strides
+        assert not routines.is_f_like(hankel), strides
     apart = np.lib.stride_tricks.as_strided(x, (3, 3), (8, 24))
-    assert lapack.is_f_like(apart)
+    assert routines.is_f_like(apart)
 
 
 # -- what is refused -----------------------------------------------------------------------------
@@ -66,10 +66,10 @@ def calls(a, b):
     """Every routine of two matrices, on `a` of order 3 and `b` of shape (3, 2)."""
     piv = np.arange(3, dtype=np.int32)
     return {
-        "gemm": lambda: lapack.gemm(1.0, a, b, 0.0, b),
-        "symm": lambda: lapack.symm(1.0, a, b, 0.0, b, lower=True),
-        "trsm": lambda: lapack.trsm("L", a, b, lower=True),
-        "syrk": lambda: lapack.syrk(1.0, b, 0.0, a, lower=True),
+        "gemm": lambda: blas.gemm(1.0, a, b, 0.0, b),
+        "symm": lambda: blas.symm(1.0, a, b, 0.0, b, lower=True),
+        "trsm": lambda: blas.trsm("L", a, b, lower=True),
+        "syrk": lambda: blas.syrk(1.0, b, 0.0, a, lower=True),
         "getrs": lambda: lapack.getrs(a, piv, b),
         "potrs": lambda: lapack.potrs(a, b, lower=True),
         "ormqr": lambda: lapack.ormqr("L", "N", a, a[:, 0], b),
@@ -121,9 +121,9 @@ def test_strides_that_are_not_blas_strides_are_refused(view):
             call()
     b = draw(3, 3)
     with pytest.raises(ValueError, match=r"gemm.*strides"):
-        lapack.gemm(1.0, b, b, 0.0, a)
+        blas.gemm(1.0, b, b, 0.0, a)
     with pytest.raises(ValueError, match=r"trsm.*strides"):
-        lapack.trsm("L", b, a, lower=True)
+        blas.trsm("L", b, a, lower=True)
 
 
 def test_c_ordered_matrices_are_refused_where_lapack_wants_columns():
@@ -139,15 +139,15 @@ def test_shapes_that_do_not_fit_are_refused_and_named():
     wide, tall = draw(2, 5), draw(5, 2)
     s = shape
     refused = [
-        (lambda: lapack.gemm(1.0, a, b, 0.0, c), [s(3, 3), s(4, 2), s(3, 2)]),
-        (lambda: lapack.gemm(1.0, a, c, 0.0, b), [s(3, 3), s(3, 2), s(4, 2)]),
-        (lambda: lapack.gemm(1.0, b, b, 0.0, c, transb="T"), [s(4, 2), s(3, 2)]),
-        (lambda: lapack.symm(1.0, a, b, 0.0, c, lower=True), [s(3, 3), s(4, 2)]),
-        (lambda: lapack.symm(1.0, wide, c, 0.0, c, lower=True), [s(2, 5)]),
-        (lambda: lapack.trsm("L", a, b, lower=True), [s(3, 3), s(4, 2)]),
-        (lambda: lapack.trsm("R", a, b, lower=True), [s(3, 3), s(4, 2)]),
-        (lambda: lapack.syrk(1.0, b, 0.0, a, lower=True), [s(4, 2), s(3, 3)]),
-        (lambda: lapack.syrk(1.0, c, 0.0, a, lower=True, trans="C"), [s(3, 2), s(3, 3)]),
+        (lambda: blas.gemm(1.0, a, b, 0.0, c), [s(3, 3), s(4, 2), s(3, 2)]),
+        (lambda: blas.gemm(1.0, a, c, 0.0, b), [s(3, 3), s(3, 2), s(4, 2)]),
+        (lambda: blas.gemm(1.0, b, b, 0.0, c, transb="T"), [s(4, 2), s(3, 2)]),
+        (lambda: blas.symm(1.0, a, b, 0.0, c, lower=True), [s(3, 3), s(4, 2)]),
+        (lambda: blas.symm(1.0, wide, c, 0.0, c, lower=True), [s(2, 5)]),
+        (lambda: blas.trsm("L", a, b, lower=True), [s(3, 3), s(4, 2)]),
+        (lambda: blas.trsm("R", a, b, lower=True), [s(3, 3), s(4, 2)]),
+        (lambda: blas.syrk(1.0, b, 0.0, a, lower=True), [s(4, 2), s(3, 3)]),
+        (lambda: blas.syrk(1.0, c, 0.0, a, lower=True, trans="C"), [s(3, 2), s(3, 3)]),
         (lambda: lapack.getrs(a, piv, b), [s(3, 3), s(4, 2)]),
         (lambda: lapack.getrs(a, piv[:2], c), [s(3, 3), s(2), s(3, 2)]),
         (lambda: lapack.getrs(wide, piv, c), [s(2, 5)]),
@@ -179,7 +179,7 @@ def test_a_view_is_factored_where_it_lies(dtype):
         (x, lapack.getrf),
         (x, lapack.geqrf),
         (definite, lambda a: lapack.potrf(a, lower=True)),
-        (definite, lambda a: lapack.trsm("L", a, a, lower=True)),
+        (definite, lambda a: blas.trsm("L", a, a, lower=True)),
     ]:
         alone, view = start.copy(order="F"), window(start)
         factor(alone)
@@ -213,7 +213,7 @@ def test_symm_reads_one_triangle(dtype, nrhs, lower):
     b, c = draw(5, nrhs, dtype=dtype), draw(5, nrhs, dtype=dtype)
     expected = 2 * full @ b - c
     sizes = 2 * abs(full) @ abs(b) + abs(c)
-    lapack.symm(2.0, window(stored), window(b), -1.0, c, lower)
+    blas.symm(2.0, window(stored), window(b), -1.0, c, lower)
     assert np.all(abs(c - expected) <= 30 * 5 * np.finfo(dtype).eps * sizes)
 
 
@@ -223,7 +223,7 @@ def test_trsm_multiplies_by_a_complex_alpha(trans, order):
     a, b = np.tril(draw(4, 4, dtype="complex128")) + 3 * np.eye(4), draw(4, 2, dtype="complex128")
     op = {"N": a, "T": a.T, "C": a.conj().T}[trans]
     x = np.array(b, order=order[1])
-    lapack.trsm("L", np.array(a, order=order[0]), x, lower=True, trans=trans, alpha=2 - 1j)
+    blas.trsm("L", np.array(a, order=order[0]), x, lower=True, trans=trans, alpha=2 - 1j)
     sizes = abs(op) @ abs(x) + abs((2 - 1j) * b)
     assert np.all(abs(op @ x - (2 - 1j) * b) <= 30 * 4 * np.finfo(float).eps * sizes)
 
@@ -262,10 +262,10 @@ def test_nothing_in_nothing_out(dtype):
     lapack.orgqr(no_columns, np.zeros(0, dtype))
     lapack.getrs(square, np.arange(3, dtype=np.int32), no_columns)
     lapack.potrs(square, no_columns, lower=True)
-    lapack.trsm("L", square, no_columns, lower=True)
-    lapack.trsm("R", empty, no_columns, lower=True)
-    lapack.symm(1.0, square, no_columns, 0.0, no_columns, lower=True)
-    lapack.syrk(1.0, no_columns.T.copy(order="F"), 0.0, empty, lower=True)
+    blas.trsm("L", square, no_columns, lower=True)
+    blas.trsm("R", empty, no_columns, lower=True)
+    blas.symm(1.0, square, no_columns, 0.0, no_columns, lower=True)
+    blas.syrk(1.0, no_columns.T.copy(order="F"), 0.0, empty, lower=True)
     lapack.ormqr("L", "N", no_columns, np.zeros(0, dtype), square)
     lapack.laswp(square, np.zeros(0, np.int32))
     assert np.array_equal(square, np.eye(3))

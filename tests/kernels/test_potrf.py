@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import lapack
+from mplinalg.kernels.cpu import routines
 from mplinalg.kernels.cpu.getrf import WIDTH
 from mplinalg.kernels.cpu.potrf import potrf_rows
 
@@ -31,8 +31,8 @@ def factor(a, upper):
     flat = np.full(n * n + 2 * guard, -7, a.dtype)
     c = flat[guard : guard + n * n].reshape(n, n)
     c[...] = np.where(read, a, np.asarray(np.nan, a.dtype))
-    herk = lapack.address("herk" if is_complex(a.dtype) else "syrk", a.dtype)
-    info = potrf_rows(lapack.address("gemm", a.dtype), herk, c, upper)
+    herk = routines.address("herk" if is_complex(a.dtype) else "syrk", a.dtype)
+    info = potrf_rows(routines.address("gemm", a.dtype), herk, c, upper)
     assert np.all(flat[:guard] == -7)
     assert np.all(flat[guard + n * n :] == -7)
     assert np.isnan(c[~read]).all()

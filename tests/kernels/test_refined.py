@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import lapack
 from mplinalg.kernels.cpu import refined as kernels
+from mplinalg.kernels.cpu import routines
 from mplinalg.ops.numpy_ops import NumpyOps
 from mplinalg.testing import backward_error, componentwise_backward_error, gallery
 
@@ -185,7 +185,7 @@ def test_what_is_reported_is_what_was_reached(rng):
     x, piv = np.empty_like(b), np.empty(n, np.int32)
     lu = np.empty((n, n), np.float32)
     names = ("gemm", "trsv", "trsm")
-    addresses = tuple(lapack.address(name, lu.dtype) for name in names)
+    addresses = tuple(routines.address(name, lu.dtype) for name in names)
     outcome, kappa, steps = kernels.gesv_refined(*addresses, a, a, False, b, x, lu, lu, piv)
     assert outcome == kernels.CONVERGED
     assert 1 <= steps <= 30

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import lapack
+from mplinalg.kernels.cpu import routines
 from mplinalg.kernels.cpu.calls import ADJOINT, TRANSPOSE
 from mplinalg.kernels.cpu.trsm import solve_triangle
 
@@ -39,7 +39,7 @@ def solved(factors, lower, flipped, unit, flag, b):
     x = flat[guard : guard + k * n].reshape(k, n)
     x[...] = b
     before = factors.copy()
-    gemm = lapack.address("gemm", b.dtype)
+    gemm = routines.address("gemm", b.dtype)
     solve_triangle(gemm, factors, lower, flipped, unit, FLAGS[flag], x)
     assert same_bits(factors, before)
     assert np.all(flat[:guard] == -7)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import lapack
+from . import blas, lapack
 
 Array = NDArray[Any]
 
@@ -86,8 +86,8 @@ def block_lu(a: Array, lower: Array, upper: Array) -> int:
         inverse[...] = np.eye(len(inverse), dtype=a.dtype)
     lapack.laswp(lower[:n, :n], piv, True)
     with np.errstate(all="ignore"):
-        lapack.trsm("L", a, lower[:n, :n], True, "N", True)
-        lapack.trsm("L", a, upper[:n, :n], False)
+        blas.trsm("L", a, lower[:n, :n], True, "N", True)
+        blas.trsm("L", a, upper[:n, :n], False)
         pivots = a.diagonal()
         is_useless = (pivots == 0) | ~np.isfinite(pivots) | ~np.isfinite(1 / pivots)
     return int(np.argmax(is_useless)) + 1 if is_useless.any() else 0

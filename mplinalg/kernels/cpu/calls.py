@@ -1,7 +1,7 @@
 """What compiled kernels need beyond Numba: BLAS by address, vectors of fixed width, bits of floats.
 
-An address is an integer argument (`lapack.address`), never a constant of the code, so that compiled
-kernels can be cached on disk.
+An address is an integer argument (`routines.address`), never a constant of the code, so that
+compiled kernels can be cached on disk.
 """
 
 from __future__ import annotations

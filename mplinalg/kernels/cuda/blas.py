@@ -1,6 +1,6 @@
 """Products and triangular solves by cuBLAS, on CuPy views in place.
 
-The functions have the names, arguments and meaning of those in `kernels.cpu.lapack`. Views have
+The functions have the names, arguments and meaning of those in `kernels.cpu.blas`. Views have
 unit stride in one dimension, either one. Nothing here waits for the device: work is put on
 CuPy's current stream, which the wrappers of cuBLAS set by themselves. Handles are CuPy's, one for
 each thread and device, so that a pointer mode that is set here is seen by no other thread.

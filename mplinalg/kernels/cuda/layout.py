@@ -1,7 +1,7 @@
 """How a CuPy view lies in memory, and how BLAS is told of it.
 
-As in `kernels.cpu.lapack`: *F-like* means unit stride down the columns, *C-like* unit stride along
-the rows. A matrix with one row, or one column, can be both; one that is broadcast is neither.
+As in `kernels.cpu.routines`: *F-like* means unit stride down the columns, *C-like* unit stride
+along the rows. A matrix with one row, or one column, can be both; one that is broadcast is neither.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from numba.core import types as numba_types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .. import lapack
+from .. import routines
 from ..calls import at, call
 from ..jit import kernel
 from ..lanes import where
@@ -232,7 +232,7 @@ def getri_stack(a: Array, x: Array, rcond: Array, info: Array) -> None:
         Receives LAPACK's info: 0, or i > 0 where pivot i is exactly zero.
     """
     n = a.shape[1]
-    routines = [lapack.address(name, a.dtype) for name in ("getrf", "getri")]
+    routines = [routines.address(name, a.dtype) for name in ("getrf", "getri")]
 
     def run(count: int, *arrays: Array) -> None:
         _inverse_members(*routines, count, n, 64 * n, *arrays)

@@ -29,7 +29,7 @@ from numba.core import types as numba_types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .. import lapack
+from .. import routines
 from ..calls import ADJOINT, LEFT, NO, TRANSPOSE, UPPER, at, call
 from ..jit import kernel
 from .householder import factor_columns, reflect_columns
@@ -290,7 +290,7 @@ def gelsd_stack(
         Receives LAPACK's info: 0, or the SVD did not converge.
     """
     (m, n), nrhs = a.shape[1:], b.shape[2]
-    run = functools.partial(_gelsd, lapack.address("gelsd", a.dtype), m, n, nrhs, cutoff)
+    run = functools.partial(_gelsd, routines.address("gelsd", a.dtype), m, n, nrhs, cutoff)
     by_lapack(run, (a, b), (x, squares, ranks, info), 10 * _seconds(a, nrhs))
 
 
@@ -327,7 +327,7 @@ def lstsq_stack(a: Array, b: Array, x: Array, squares: Array, rcond: Array) -> N
     if not fits_tiles(a, max(m, n) * (min(m, n) + nrhs)):
         family = "un" if a.dtype.kind == "c" else "or"
         names = ("geqrf", family + "mqr", "trsm", "trtri")
-        routines = tuple(lapack.address(name, a.dtype) for name in names)
+        routines = tuple(routines.address(name, a.dtype) for name in names)
         lwork = 64 * max(m, n, nrhs)
         run = functools.partial(_by_lapack, routines, m, n, nrhs, lwork)
         by_lapack(run, (a, b), (x, squares, rcond), _seconds(a, nrhs))

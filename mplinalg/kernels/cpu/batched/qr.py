@@ -23,7 +23,7 @@ from numba.core import types as numba_types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .. import lapack
+from .. import routines
 from ..calls import at, call
 from ..jit import kernel
 from .householder import factor_columns, factored, form_columns
@@ -187,7 +187,7 @@ def qr_by_lapack(a: Array, columns: int, q: Array, r: Array, checks: Array) -> N
     """As `qr_stack`, by LAPACK, whatever the size."""
     (m, n), rows = a.shape[1:], r.shape[1]
     generator = "ungqr" if a.dtype.kind == "c" else "orgqr"
-    geqrf, orgqr = (lapack.address(name, a.dtype) for name in ("geqrf", generator))
+    geqrf, orgqr = (routines.address(name, a.dtype) for name in ("geqrf", generator))
     lwork = 64 * max(n, columns)
 
     def run(count: int, *arrays: Array) -> None:

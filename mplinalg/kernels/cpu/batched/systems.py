@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import lapack
+from .. import lapack, routines
 from . import careful, large, registers, tiled
 from .doubts import GROWTH
 from .qr_stacks import run_members, width_for
@@ -98,7 +98,7 @@ def _solve_large(definite: bool, a: Array, b: Array, x: Array, flags: Array) -> 
     """One after the other: BLAS has threads of its own."""
     n, nrhs = b.shape[1:]
     names = ("potrf", "potrs") if definite else ("getrf", "getrs")
-    addresses = [lapack.address(name, a.dtype) for name in names]
+    addresses = [routines.address(name, a.dtype) for name in names]
     kernel = large.posv_large if definite else large.gesv_large
     packed = [np.ascontiguousarray(v).reshape(-1) for v in (a, b, x, flags)]
     most, (bound, vectors) = largest_size(a.dtype.char in "fF"), _tests(a)
@@ -239,7 +239,7 @@ def one_by_one(definite: bool, a: Array, b: Array, x: Array, info: Array, rcond:
         As `ops.batched.Judged` describes them.
     """
     names = ("potrf", "pocon", "potrs") if definite else ("getrf", "gecon", "getrs")
-    routines = [lapack.address(name, a.dtype) for name in names]
+    routines = [routines.address(name, a.dtype) for name in names]
     kernel = careful.posv_one_by_one if definite else careful.gesv_one_by_one
     n, nrhs = b.shape[1:]
 
@@ -252,7 +252,7 @@ def one_by_one(definite: bool, a: Array, b: Array, x: Array, info: Array, rcond:
 
 def getrf_one_by_one(a: Array, lu: Array, piv: Array, info: Array, rcond: Array) -> None:
     """P A = L U, as `one_by_one`; where a pivot is zero L and U are LAPACK's."""
-    routines = [lapack.address(name, a.dtype) for name in ("getrf", "gecon")]
+    routines = [routines.address(name, a.dtype) for name in ("getrf", "gecon")]
     n = a.shape[-1]
 
     def run(first: int, last: int) -> None:
@@ -264,7 +264,7 @@ def getrf_one_by_one(a: Array, lu: Array, piv: Array, info: Array, rcond: Array)
 
 def potrf_one_by_one(a: Array, c: Array, info: Array, rcond: Array, *, lower: bool) -> None:
     """A = L L^H, or U^H U, as `one_by_one`."""
-    routines = [lapack.address(name, a.dtype) for name in ("potrf", "pocon")]
+    routines = [routines.address(name, a.dtype) for name in ("potrf", "pocon")]
     n = a.shape[-1]
 
     def run(first: int, last: int) -> None:
