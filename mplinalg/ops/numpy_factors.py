@@ -72,8 +72,8 @@ class Factorizations:
         if conjugate:  # A^-H b = conj(A^-T conj(b))
             np.conjugate(b, out=b)
         lines = columns(b)
-        routines = addresses(lu.dtype, "gemm", "trsv", "trsm")
-        kernels.getrs_rows(*routines, lu, piv, lines, trans != "N", False)
+        found = addresses(lu.dtype, "gemm", "trsv", "trsm")
+        kernels.getrs_rows(*found, lu, piv, lines, trans != "N", False)
         if not b.flags.f_contiguous:
             b[...] = lines.T
         if conjugate:
@@ -118,9 +118,9 @@ class Factorizations:
         if not is_by_rows(lu):
             return lapack.gecon(lu, norm, kind)
         kernels = compiled("getrs")
-        routines = addresses(lu.dtype, "gemm", "trsv", "trsm")
+        found = addresses(lu.dtype, "gemm", "trsv", "trsm")
         piv = np.arange(len(lu), dtype=np.int32)
-        inverse = kernels.inverse_norm(*routines, lu, piv, kind == "I")
+        inverse = kernels.inverse_norm(*found, lu, piv, kind == "I")
         return 1.0 / (norm * inverse) if norm * inverse > 0 else 0.0
 
     def potrf(self, a: Array, *, lower: bool) -> int:

@@ -65,7 +65,7 @@ def test_zero_pivots_of_a_panel_are_counted_from_its_first_column(ops, put, rng)
 @pytest.mark.parametrize("shape", [(70, 70), (90, 50), (50, 90), (0, 3)])
 def test_getrf_by_rows(ops, put, rng, shape, layout, dtype, monkeypatch):
     """A C-like matrix is factored in place, a panel at a time."""
-    monkeypatch.setattr("mplinalg.ops.cupy_ops._WORKING_PANEL", 33)
+    monkeypatch.setattr("mplinalg.ops.cupy_factors._WORKING_PANEL", 33)
     x = draw(rng, shape, dtype)
     a = put(x, layout)
     piv, info = ops.getrf(a.array)

@@ -137,3 +137,25 @@ def operand(a: Array, trans: str, *, turned: bool = False) -> Operand:
 def real_flag(trans: str, dtype: np.dtype[Any]) -> str:
     """`trans`, as "T" where a "C" of real numbers means no more, and is not known everywhere."""
     return "T" if trans == "C" and dtype.kind != "c" else trans
+
+
+def require_one_device(*arrays: Array) -> None:
+    """Refuse arrays that are not all on the current device.
+
+    Raises
+    ------
+    ValueError
+        It names the devices.
+    """
+    found = sorted({a.device.id for a in arrays})
+    current = cupy.cuda.Device().id
+    if len(found) > 1:
+        raise ValueError(
+            f"arrays are on different devices, {', '.join(map(str, found))}: nothing is moved "
+            "from one to another unasked"
+        )
+    if found and found[0] != current:
+        raise ValueError(
+            f"arrays are on device {found[0]}, but the current device is {current}: "
+            f"compute inside `with cupy.cuda.Device({found[0]}):`"
+        )

@@ -232,10 +232,10 @@ def getri_stack(a: Array, x: Array, rcond: Array, info: Array) -> None:
         Receives LAPACK's info: 0, or i > 0 where pivot i is exactly zero.
     """
     n = a.shape[1]
-    routines = [routines.address(name, a.dtype) for name in ("getrf", "getri")]
+    addresses = [routines.address(name, a.dtype) for name in ("getrf", "getri")]
 
     def run(count: int, *arrays: Array) -> None:
-        _inverse_members(*routines, count, n, 64 * n, *arrays)
+        _inverse_members(*addresses, count, n, 64 * n, *arrays)
 
     by_lapack(run, (a,), (x, rcond, info), _seconds(a))
 

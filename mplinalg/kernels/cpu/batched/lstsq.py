@@ -327,9 +327,9 @@ def lstsq_stack(a: Array, b: Array, x: Array, squares: Array, rcond: Array) -> N
     if not fits_tiles(a, max(m, n) * (min(m, n) + nrhs)):
         family = "un" if a.dtype.kind == "c" else "or"
         names = ("geqrf", family + "mqr", "trsm", "trtri")
-        routines = tuple(routines.address(name, a.dtype) for name in names)
+        addresses = tuple(routines.address(name, a.dtype) for name in names)
         lwork = 64 * max(m, n, nrhs)
-        run = functools.partial(_by_lapack, routines, m, n, nrhs, lwork)
+        run = functools.partial(_by_lapack, addresses, m, n, nrhs, lwork)
         by_lapack(run, (a, b), (x, squares, rcond), _seconds(a, nrhs))
         return
     tiles = functools.partial(_in_tiles, m, n, nrhs)

@@ -239,37 +239,37 @@ def one_by_one(definite: bool, a: Array, b: Array, x: Array, info: Array, rcond:
         As `ops.batched.Judged` describes them.
     """
     names = ("potrf", "pocon", "potrs") if definite else ("getrf", "gecon", "getrs")
-    routines = [routines.address(name, a.dtype) for name in names]
+    addresses = [routines.address(name, a.dtype) for name in names]
     kernel = careful.posv_one_by_one if definite else careful.gesv_one_by_one
     n, nrhs = b.shape[1:]
 
     def run(first: int, last: int) -> None:
         arrays = [v[first:last].reshape(-1) for v in (a, b, x, info, rcond)]
-        kernel(*routines, n, nrhs, _extra(a), *arrays)
+        kernel(*addresses, n, nrhs, _extra(a), *arrays)
 
     _run(run, a, nrhs)
 
 
 def getrf_one_by_one(a: Array, lu: Array, piv: Array, info: Array, rcond: Array) -> None:
     """P A = L U, as `one_by_one`; where a pivot is zero L and U are LAPACK's."""
-    routines = [routines.address(name, a.dtype) for name in ("getrf", "gecon")]
+    addresses = [routines.address(name, a.dtype) for name in ("getrf", "gecon")]
     n = a.shape[-1]
 
     def run(first: int, last: int) -> None:
         arrays = [v[first:last].reshape(-1) for v in (a, lu, piv, info, rcond)]
-        careful.getrf_one_by_one(*routines, n, _extra(a), *arrays)
+        careful.getrf_one_by_one(*addresses, n, _extra(a), *arrays)
 
     _run(run, a, 0)
 
 
 def potrf_one_by_one(a: Array, c: Array, info: Array, rcond: Array, *, lower: bool) -> None:
     """A = L L^H, or U^H U, as `one_by_one`."""
-    routines = [routines.address(name, a.dtype) for name in ("potrf", "pocon")]
+    addresses = [routines.address(name, a.dtype) for name in ("potrf", "pocon")]
     n = a.shape[-1]
 
     def run(first: int, last: int) -> None:
         arrays = [v[first:last].reshape(-1) for v in (a, c, info, rcond)]
-        careful.potrf_one_by_one(*routines, n, not lower, _extra(a), *arrays)
+        careful.potrf_one_by_one(*addresses, n, not lower, _extra(a), *arrays)
 
     _run(run, a, 0)
 
