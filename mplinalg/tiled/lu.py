@@ -158,31 +158,35 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
     Returns their places, in order of elimination; their L11 and U11, in one array; and the number
     of the first pivot, from 1, that is zero, or 0.
     """
-    places, start = [], 0
+    matches, start = [], 0
     for tile in tiles:
-        places.append(np.arange(max(start, s.start), start + len(tile)))
-        start += len(tile)
-    matches = [_match(ops, tiles, s, rows) for rows in places if rows.size]
+        first = max(start, s.start)
+        stop = start + len(tile)
+        if first < stop:
+            matches.append(_match(ops, tile[first - start :, s], np.arange(first, stop)))
+        start = stop
     while len(matches) > 1:
-        paired = [
-            _match(ops, tiles, s, np.concatenate([a[0], b[0]]))
-            for a, b in zip(matches[::2], matches[1::2], strict=False)
-        ]
+        paired = []
+        for a, b in zip(matches[::2], matches[1::2], strict=False):
+            rows = np.concatenate([a[0], b[0]])
+            paired.append(_match(ops, gather_rows(ops, tiles, rows, s), rows))
         matches = paired + matches[len(matches) - len(matches) % 2 :]
     return matches[0]
 
 
 def _match(
-    ops: Ops, tiles: Sequence[Array], s: slice, rows: NDArray[np.int64]
+    ops: Ops, rows: Array, places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Array, int]:
-    """LU with partial pivoting of some rows: as `_tournament`."""
-    width = extent(s)
-    block = ops.xp.asfortranarray(gather_rows(ops, tiles, rows, s))
+    """LU with partial pivoting of rows, which are at these places: as `_tournament`."""
+    width = rows.shape[1]
+    # first together: entries of a column that are a power of two apart share a few cache lines
+    block = ops.xp.array(ops.xp.ascontiguousarray(rows), order="F")
     piv, info = ops.getrf_panel(block)
-    order = rows.copy()
+    order = places.tolist()
     for i, p in enumerate(piv.tolist()):
-        order[[i, p]] = order[[p, i]]
-    return order[:width], block[:width].copy(order="F"), ops.first_info([(0, info)])
+        order[i], order[p] = order[p], order[i]
+    winners = np.array(order[:width], np.int64)
+    return winners, block[:width].copy(order="F"), ops.first_info([(0, info)])
 
 
 def _to_the_top(winners: NDArray[np.int64], first: int) -> Moves:
