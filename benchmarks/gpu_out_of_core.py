@@ -17,9 +17,9 @@ import numpy as np
 
 import mplinalg
 from mplinalg import tiled
-from mplinalg.bench import checks, flops
+from mplinalg.bench.bounded import bounded, limit_bytes
 from mplinalg.bench.gpu_problems import normal
-from mplinalg.bench.suite import Problem, Suite
+from mplinalg.bench.suite import Suite
 
 PARTS = {"1/3": 3, "1": 1}
 _ROWS = 1024
@@ -39,40 +39,16 @@ def build(rng, n, part):
     import cupy
 
     a, b = on_host(rng, n), rng.standard_normal(n)
-    limit = max(4 * n * n // PARTS[part], 8000 + 600 * n)
+    limit = limit_bytes(4 * n * n, PARTS[part], n)
     executor = tiled.LocalExecutor(limit, device="cuda")
-    reports = []
 
     def ours():
-        x, report = tiled.solve(a, b, executor=executor, full_output=True)
-        reports[:] = [report]
-        return x
+        return tiled.solve(a, b, executor=executor, full_output=True)
 
     def in_core():
         return cupy.asnumpy(mplinalg.solve(cupy.asarray(a), cupy.asarray(b)))
 
-    def findings():
-        moved = reports[0].traffic
-        return {
-            "limit_bytes": limit,
-            "moved_bytes": moved.moved,
-            "foretold_bytes": moved.predicted,
-            "planned_peak_bytes": moved.peak,
-            "tile": reports[0].tile,
-            "overlap": round(moved.overlap, 3),
-        }
-
-    return Problem(
-        ours=ours,
-        peers={"in-core": in_core},
-        report=lambda: reports[0],
-        error=checks.solve_error(a, b),
-        bound=checks.bound(n, a.dtype),
-        dtype="float64",
-        flops=flops.lu_solve(n, 1, a.dtype),
-        traffic=lambda report: float(report.traffic.moved),
-        findings=findings,
-    )
+    return bounded(a, b, limit, ours, {"in-core": in_core})
 
 
 SUITE = Suite(

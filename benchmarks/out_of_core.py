@@ -26,8 +26,9 @@ import scipy.linalg
 
 import mplinalg
 from mplinalg import tiled
-from mplinalg.bench import checks, flops, resident
-from mplinalg.bench.suite import Problem, Suite
+from mplinalg.bench import resident
+from mplinalg.bench.bounded import bounded, limit_bytes
+from mplinalg.bench.suite import Suite
 
 PARTS = {"1/8": 8, "1": 1, "1/16": 16, "1/2": 2, "1/4": 4}
 """What A's bytes are divided by; above order `ALL_PARTS` the first `FEW_PARTS` only."""
@@ -48,44 +49,27 @@ def build(rng, n, part):
     paths = [os.path.join(folder, name) for name in ("a.npy", "b.npy")]
     for path, array in zip(paths, (a, b), strict=True):
         np.save(path, array)
-    limit = max(a.nbytes // PARTS[part], 8000 + 600 * n)
-    reports = []
+    limit = limit_bytes(a.nbytes, PARTS[part], n)
 
     def ours():
         source = np.load(paths[0], mmap_mode="r")
-        x, report = tiled.solve(source, b, memory_limit=limit, full_output=True)
-        reports[:] = [report]
-        return x
+        return tiled.solve(source, b, memory_limit=limit, full_output=True)
 
-    def findings():
-        report = reports[0]
+    def findings(report):
         moved = report.traffic
         return {
-            "limit_bytes": limit,
-            "moved_bytes": moved.moved,
-            "foretold_bytes": moved.predicted,
             "moved / foretold": moved.moved / moved.predicted,
-            "planned_peak_bytes": moved.peak,
             "resident_growth_bytes": resident.growth(*paths, limit, numba.get_num_threads()),
-            "tile": report.tile,
-            "overlap": round(moved.overlap, 3),
         }
 
-    return Problem(
-        ours=ours,
-        peers={
-            "in-core": lambda: mplinalg.solve(a, b),
-            "scipy": lambda: scipy.linalg.solve(a, b),
-        },
-        report=lambda: reports[0],
-        error=checks.solve_error(a, b),
-        bound=checks.bound(n, a.dtype),
-        dtype="float64",
-        flops=flops.lu_solve(n, 1, a.dtype),
-        traffic=lambda report: float(report.traffic.moved),
-        findings=findings,
+    peers = {
+        "in-core": lambda: mplinalg.solve(a, b),
+        "scipy": lambda: scipy.linalg.solve(a, b),
+    }
+    return bounded(
+        a, b, limit, ours, peers, findings=findings,
         close=lambda: shutil.rmtree(folder, ignore_errors=True),
-    )
+    )  # fmt: skip
 
 
 SUITE = Suite(

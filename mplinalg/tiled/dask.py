@@ -43,7 +43,7 @@ _SENT_ALONG = 2**20
 """Bytes of an array that is sent with the task that needs it."""
 
 
-class FutureStore:
+class FutureStore(Store):
     """Tiles as futures, on the workers that made them."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class DaskExecutor:
         """Memory is looked after by the workers."""
         return self
 
-    def require(self, nbytes: int) -> None:
+    def require(self, nbytes: int, tasks: int = 0) -> None:
         """Memory is looked after by the workers."""
 
     def make_store(self, program: Program, besides: int = 0) -> FutureStore:

@@ -15,6 +15,7 @@ from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
 from .progress import bar, quiet
+from .running import run
 from .sources import Blocks, Named, as_source
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
@@ -96,6 +97,8 @@ def gemm(
     # g^2 tiles of C, and two lines of g tiles of A and of B
     together = max(1, int(np.sqrt(square + 4)) - 2)
     grids = Grid((m, k), (width, width)), Grid((k, n), (width, width))
+    blocks = [len(parts) for parts in (grids[0].rows, grids[1].columns, grids[0].columns)]
+    executor.require(0, blocks[0] * blocks[1] * (blocks[2] + 1))
     program = gemm_program(*grids, dtype, alpha, together)
     grid = Grid((m, n), (width, width))
     held = m * n * dtype.itemsize
@@ -105,8 +108,8 @@ def gemm(
         "A": Blocks(left, grids[0].rows, grids[0].columns, dtype, None),
         "B": Blocks(right, grids[1].rows, grids[1].columns, dtype, None),
     })  # fmt: skip
-    with (bar if progress else quiet)("A B", program.flops) as advance:
-        traffic: Traffic = executor.run(program, inputs, store, progress=advance)
+    traffic = Traffic()
+    run(executor, program, inputs, store, traffic, bar if progress else quiet, "A B")
     c = TiledMatrix(StoreSource(store, "C", grid, dtype), grid.tile)
     return (c, traffic) if full_output else c
 

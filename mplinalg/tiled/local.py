@@ -21,8 +21,9 @@ from ..ops.dispatch import free_bytes_on, ops_on, staging_on
 from ..ops.protocol import Array, Ops
 from ..ops.staging import Staging
 from ..precision import Format
+from .heap import Heap
 from .limits import Limit, as_bytes
-from .plan import LOOKAHEAD, LimitTooSmall, Plan, make_plan, needed
+from .plan import LOOKAHEAD, LimitTooSmall, Plan, list_bytes, make_plan, needed
 from .progress import Advance
 from .requirements import BLOCK_BYTES, Tiling
 from .store import MemoryStore, Store, TemporaryStore
@@ -68,6 +69,7 @@ class LocalExecutor:
 
     runs_here = True  # in this process: tiles can be kept in a directory of it
     layout = "tiles"  # how factors are cut: into square tiles, or into block columns
+    threads = 1  # tasks that run at once
 
     def __init__(
         self, memory_limit: Limit | None = None, *, device: str = "cpu", memory: str = "pinned"
@@ -126,10 +128,12 @@ class LocalExecutor:
         left._reserved = self._reserved + nbytes
         return left
 
-    def require(self, nbytes: int) -> None:
-        """Raise LimitTooSmall if the limit is less."""
+    def require(self, nbytes: int, tasks: int = 0) -> None:
+        """Raise LimitTooSmall if the limit is less than these bytes, and the list of the tasks."""
+        nbytes += list_bytes(tasks)
         if nbytes > self.memory_limit:
-            raise LimitTooSmall(nbytes + self._reserved, self.memory_limit + self._reserved)
+            reserved = self._reserved
+            raise LimitTooSmall(nbytes + reserved, self.memory_limit + reserved, tasks)
 
     def make_store(self, program: Program, besides: int = 0) -> Store:
         """Where results go that nobody has to keep.
@@ -153,8 +157,9 @@ class LocalExecutor:
 
     def plan(self, program: Program, stored: Collection[Key] = ()) -> Plan:
         """What `run` would move, and when. Raises LimitTooSmall."""
-        self.require(needed(program))
-        return make_plan(program, self.memory_limit, stored)
+        tasks = len(program.tasks)
+        self.require(needed(program), tasks)
+        return make_plan(program, self.memory_limit, stored, list_bytes(tasks))
 
     def run(
         self, program: Program, inputs: Inputs, store: Store, *, stored: Collection[Key] = (),
@@ -179,7 +184,8 @@ class LocalExecutor:
         """
         plan = self.plan(program, stored)
         staging = staging_on(self.device, self.memory_limit, is_managed=self.memory == "managed")
-        return _Run(plan, inputs, store, staging, progress).go()
+        heap = Heap(self.memory_limit + self._reserved) if self.device == "cpu" else None
+        return _Run(plan, inputs, store, staging, heap, progress).go()
 
 
 def as_executor(executor: Any, memory_limit: Limit | None) -> Any:
@@ -207,11 +213,11 @@ class _Run:
     """One run of a plan: what the threads share."""
 
     def __init__(
-        self, plan: Plan, inputs: Inputs, store: Store, staging: Staging,
+        self, plan: Plan, inputs: Inputs, store: Store, staging: Staging, heap: Heap | None,
         progress: Advance | None,
     ) -> None:  # fmt: skip
         self.plan, self.inputs, self.store = plan, inputs, store
-        self.staging, self.progress = staging, progress
+        self.staging, self.heap, self.progress = staging, heap, progress
         self.tiles: dict[Key, Array] = {}
         self.saving: dict[Key, Future[None]] = {}
         self.changed = threading.Condition()
@@ -227,17 +233,14 @@ class _Run:
         )  # fmt: skip
 
     def go(self) -> Traffic:
-        ends, steps = [], self.plan.steps
-        place = 0
-        for number in range(len(self.plan.program.tasks)):
-            while place < len(steps) and steps[place].task <= number:
-                place += 1
-            ends.append(place)
+        steps, end = self.plan.steps, 0
         mover = threading.Thread(target=self._guarded, args=(self._move,), daemon=True)
         with self.staging.computing(), ThreadPoolExecutor(1) as writer:
             mover.start()
             try:
-                for number, end in enumerate(ends):
+                for number in range(len(self.plan.program.tasks)):
+                    while end < len(steps) and steps[end].task <= number:
+                        end += 1
                     self._wait_for(end)
                     self._compute(number, writer)
                 for future in list(self.saving.values()):
@@ -248,6 +251,8 @@ class _Run:
                 self._fail(error)
             mover.join()
         self.tiles.clear()  # no work on them is left
+        if self.heap is not None:
+            self.heap.close()
         if self.failure is not None:
             raise self.failure
         return self.traffic
@@ -324,13 +329,19 @@ class _Run:
 
     def _make(self, key: Key) -> None:
         """The kernel makes it; the plan has room for it from now on."""
+        self._grow(key)
 
     def _read(self, kind: str, key: Key, read: Callable[[Key], np.ndarray]) -> None:
         began = time.perf_counter()
+        self._grow(key)
         tile = read(key)
         on_host = self.plan.program.tiles[key].on_host
         self.tiles[key] = tile if on_host else self.staging.upload(tile)
         self._count(kind, tile.nbytes, time.perf_counter() - began)
+
+    def _grow(self, key: Key) -> None:
+        if self.heap is not None:
+            self.heap.grow(self.plan.program.tiles[key].nbytes)
 
     def _save(self, key: Key, tile: Array, mark: Any) -> None:
         self.staging.wait(mark)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .heap import empty
+
 __all__ = ["MappedFile", "mapped_file", "unmapped"]
 
 Array = NDArray[Any]
@@ -58,7 +60,7 @@ class MappedFile:
 
     def _lines(self, outer: slice, inner: slice) -> Array:
         size = self.dtype.itemsize
-        part = np.empty((outer.stop - outer.start, inner.stop - inner.start), self.dtype)
+        part = empty((outer.stop - outer.start, inner.stop - inner.start), self.dtype)
         is_one = part.shape[1] * size == self.stride
         first = self.place + outer.start * self.stride + inner.start * size
         with open(self.name, "rb", buffering=0) as file:

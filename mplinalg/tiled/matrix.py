@@ -91,9 +91,12 @@ class TiledMatrix:
         grid = self.grid
         title = _title(_LETTER, grid, self.dtype)
         store = DirectoryStore(path, title, resume=False)
-        for i, rows in enumerate(grid.rows):
-            for j, columns in enumerate(grid.columns):
-                store.write((_LETTER, i, j), self.read(rows, columns), is_result=True)
+        try:
+            for i, rows in enumerate(grid.rows):
+                for j, columns in enumerate(grid.columns):
+                    store.write((_LETTER, i, j), self.read(rows, columns), is_result=True)
+        finally:
+            store.release()
         return TiledMatrix.open(path)
 
     @property

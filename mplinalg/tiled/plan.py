@@ -14,18 +14,31 @@ Reference: Belady, IBM Systems Journal 5 (1966) 78.
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal, get_args, overload
 
-from .tasks import Key, Program, nbytes
+from .tasks import Key, Program
 from .traffic import Traffic
 
-__all__ = ["LimitTooSmall", "Plan", "Step", "make_plan", "needed"]
+__all__ = ["LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "needed"]
 
+_NEVER = 2**62
+_FEW = 64
 LOOKAHEAD = 4
 """Tasks whose tiles stay while those of the next are loaded."""
+
+
+TASK_BYTES = 448
+"""Of the list and the plan of a program, for each task, at most."""
+_UNCOUNTED = 2**24
+
+
+def list_bytes(tasks: int) -> int:
+    """Bytes that the list and the plan of so many tasks take from the limit: beyond 16 MiB."""
+    return max(0, tasks * TASK_BYTES - _UNCOUNTED)
 
 
 class LimitTooSmall(ValueError):
@@ -35,13 +48,24 @@ class LimitTooSmall(ValueError):
     ----------
     needed : int
         Bytes with which it would run.
+    tasks : int
+        Of a list that is so long that it counts; else 0.
     """
 
-    def __init__(self, needed: int, limit: int) -> None:
-        self.needed, self.limit = needed, limit
+    def __init__(self, needed: int, limit: int, tasks: int = 0) -> None:
+        self.needed, self.limit, self.tasks = needed, limit, tasks
+        listed = list_bytes(tasks)
         super().__init__(
             f"a memory limit of {limit:,} bytes is too small: at least {needed:,} bytes are needed"
-        )
+            + (f"; the list of {tasks:,} tasks takes {listed:,}, and larger tiles make fewer tasks"
+               if listed else "")
+        )  # fmt: skip
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.needed, self.limit, self.tasks)
+
+
+Kind = Literal["drop", "spill", "load", "reload", "make"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +83,40 @@ class Step:
         The task that must have ended before; -1 for none.
     """
 
-    what: Literal["drop", "spill", "load", "reload", "make"]
+    what: Kind
     key: Key
     task: int
     after: int = -1
+
+
+class Steps(Sequence[Step]):
+    """Many steps, in order, each in a few bytes."""
+
+    _KINDS: Final = get_args(Kind)
+
+    def __init__(self) -> None:
+        self._kinds, self._keys = bytearray(), list[Key]()
+        self._tasks, self._after = array("i"), array("i")
+
+    def append(self, what: Kind, key: Key, task: int, after: int = -1) -> None:
+        self._kinds.append(self._KINDS.index(what))
+        self._keys.append(key)
+        self._tasks.append(task)
+        self._after.append(after)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Step: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Step]: ...
+
+    def __getitem__(self, place: int | slice) -> Step | list[Step]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        what = self._KINDS[self._kinds[place]]
+        return Step(what, self._keys[place], self._tasks[place], self._after[place])
 
 
 @dataclass
@@ -71,7 +125,7 @@ class Plan:
 
     Attributes
     ----------
-    steps : list of Step
+    steps : sequence of Step
     saves : dict of int to list of Key
         Results that are final when a task ends, by its number.
     traffic : Traffic
@@ -80,7 +134,7 @@ class Plan:
 
     program: Program
     lookahead: int
-    steps: list[Step] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
     saves: dict[int, list[Key]] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -88,12 +142,15 @@ class Plan:
 def needed(program: Program) -> int:
     """Bytes of the largest task's tiles, and of the largest workspace of one."""
     workspace = max((task.workspace for task in program.tasks), default=0)
+    sizes = {key: tile.nbytes for key, tile in program.tiles.items()}
     return workspace + max(
-        (nbytes(program.tiles, {*t.needs, *t.makes}) for t in program.tasks), default=0
+        (sum(sizes[key] for key in (*t.needs, *t.writes)) for t in program.tasks), default=0
     )
 
 
-def make_plan(program: Program, limit: int, stored: Collection[Key] = ()) -> Plan:
+def make_plan(
+    program: Program, limit: int, stored: Collection[Key] = (), besides: int = 0
+) -> Plan:  # fmt: skip
     """Plan a program.
 
     Parameters
@@ -103,19 +160,21 @@ def make_plan(program: Program, limit: int, stored: Collection[Key] = ()) -> Pla
         Bytes of tiles and workspace.
     stored : collection of Key
         Results of an earlier run: they are read from the store, not from the inputs.
+    besides : int
+        Bytes of the limit that are taken otherwise.
 
     Raises
     ------
     LimitTooSmall
     """
     workspace = max((task.workspace for task in program.tasks), default=0)
-    least = needed(program)
+    least = needed(program) + besides
     if limit < least:
         raise LimitTooSmall(least, limit)
     for lookahead in range(LOOKAHEAD, -1, -1):
-        plan = _Planner(program, limit - workspace, lookahead, stored).run()
+        plan = _Planner(program, limit - workspace - besides, lookahead, stored).run()
         if plan is not None:
-            plan.traffic.peak += workspace
+            plan.traffic.peak += workspace + besides
             return plan
     raise AssertionError("a program whose every task fits has a plan")
 
@@ -133,15 +192,11 @@ class _Planner:
         self.dirty: set[Key] = set()
         self.resident: set[Key] = set()
         self.last_use: dict[Key, int] = {}
-        self.uses: dict[Key, list[int]] = {}  # those to come, the next one last
-        self.last_change: dict[Key, int] = {}
-        for number, task in enumerate(program.tasks):
-            for key in (*task.needs, *task.writes):
-                self.uses.setdefault(key, []).append(number)
-            for key in task.makes:
-                self.last_change[key] = number
-        for numbers in self.uses.values():
-            numbers.reverse()
+        self.next_use: dict[Key, int] = {}  # of resident tiles; `_NEVER` if there is none
+        self.uses = _next_uses(program)  # from the last one to the first
+        self.last_change = {
+            key: number for number, task in enumerate(program.tasks) for key in task.makes
+        }
         self.victims: list[tuple[int, int, Key]] = []  # the farthest next use first
         self.dead: deque[Key] = deque()  # needed no more, in the order of their last uses
         self.order = 0
@@ -151,26 +206,25 @@ class _Planner:
         plan, program, traffic = self.plan, self.plan.program, self.plan.traffic
         for number, task in enumerate(program.tasks):
             used = (*task.needs, *task.writes)
-            held = set(used)
             self._drop_the_dead(number)
             for key in used:
                 if key in self.resident:
                     traffic.hits += 1
                     continue
-                if not self._make_room(self.sizes[key], number, held):
+                if not self._make_room(self.sizes[key], number, used):
                     return None
                 self._take(key, number, is_new=key in task.writes)
             traffic.peak = max(traffic.peak, self.room - self.free)
             for key in used:
-                self.uses[key].pop()
+                self.next_use[key] = self.uses.pop()
                 self.last_use[key] = number
-                if self.uses[key]:
+                if self.next_use[key] < _NEVER:
                     self._offer(key)
                 else:
                     self.dead.append(key)
             for key in task.makes:
                 self.dirty.add(key)
-                if key in program.results and self.last_change[key] == number:
+                if self.last_change[key] == number and key in program.results:
                     plan.saves.setdefault(number, []).append(key)
                     traffic.saved += self.sizes[key]
                     self.dirty.discard(key)
@@ -180,13 +234,13 @@ class _Planner:
     def _take(self, key: Key, number: int, *, is_new: bool) -> None:
         plan, traffic, size = self.plan, self.plan.traffic, self.sizes[key]
         if is_new:
-            plan.steps.append(Step("make", key, number))
+            plan.steps.append("make", key, number)
         elif key in self.stored:
-            plan.steps.append(Step("reload", key, number))
+            plan.steps.append("reload", key, number)
             traffic.reloaded += size
             traffic.misses += 1
         else:
-            plan.steps.append(Step("load", key, number))
+            plan.steps.append("load", key, number)
             traffic.loaded += size
             traffic.misses += 1
         self.resident.add(key)
@@ -195,22 +249,28 @@ class _Planner:
     def _offer(self, key: Key) -> None:
         """Put a tile among those that may be dropped."""
         self.order += 1
-        heapq.heappush(self.victims, (-self.uses[key][-1], self.order, key))
+        heapq.heappush(self.victims, (-self.next_use[key], self.order, key))
+        if len(self.victims) > 2 * len(self.resident) + _FEW:  # most are of earlier uses
+            self.victims = [entry for entry in self.victims if self._is_current(entry)]
+            heapq.heapify(self.victims)
+
+    def _is_current(self, entry: tuple[int, int, Key]) -> bool:
+        return entry[2] in self.resident and -entry[0] == self.next_use[entry[2]]
 
     def _drop_the_dead(self, number: int) -> None:
         """At once, so that what comes next takes the same memory, which is in the cache."""
         while self.dead and self.last_use[self.dead[0]] < number - self.plan.lookahead:
             self._drop(self.dead.popleft(), number, is_dead=True)
 
-    def _make_room(self, size: int, number: int, held: set[Key]) -> bool:
+    def _make_room(self, size: int, number: int, held: Collection[Key]) -> bool:
         kept = []
         recent = number - self.plan.lookahead
         while self.free < size and self.victims:
             entry = heapq.heappop(self.victims)
             key = entry[2]
-            if key not in self.resident or not self.uses[key] or -entry[0] != self.uses[key][-1]:
-                continue  # an entry of an earlier use
-            if key in held or self.last_use[key] >= recent:
+            if not self._is_current(entry):
+                continue
+            if self.last_use[key] >= recent or key in held:
                 kept.append(entry)
                 continue
             self._drop(key, number, is_dead=False)
@@ -219,12 +279,24 @@ class _Planner:
         return self.free >= size
 
     def _drop(self, key: Key, number: int, *, is_dead: bool) -> None:
-        what: Literal["drop", "spill"] = "drop"
+        what: Kind = "drop"
         if key in self.dirty and not is_dead:
             what = "spill"
             self.plan.traffic.spilled += self.sizes[key]
             self.stored.add(key)
         self.dirty.discard(key)
-        self.plan.steps.append(Step(what, key, number, self.last_use[key]))
+        self.plan.steps.append(what, key, number, self.last_use[key])
         self.resident.discard(key)
         self.free += self.sizes[key]
+
+
+def _next_uses(program: Program) -> array[int]:
+    """For each use of a tile the task of its next one, or `_NEVER`: from the last use back."""
+    found = array("q")
+    coming: dict[Key, int] = {}
+    for number in range(len(program.tasks) - 1, -1, -1):
+        task = program.tasks[number]
+        for key in reversed((*task.needs, *task.writes)):
+            found.append(coming.get(key, _NEVER))
+            coming[key] = number
+    return found

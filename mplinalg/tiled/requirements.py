@@ -16,12 +16,12 @@ from .cholesky import cholesky_program
 from .grid import SMALLEST, Grid, default_grid, widest
 from .lu import lu_program
 from .passes import measure_program, residual_program, row_blocks
-from .plan import LimitTooSmall, needed
+from .plan import LimitTooSmall, list_bytes, needed
 from .tasks import Program
 
 __all__ = [
     "BLOCK_BYTES", "PROGRAMS", "Tiling", "block_bytes", "needed_by_factors", "needed_by_passes",
-    "needed_by_solve",
+    "needed_by_solve", "task_count",
 ]  # fmt: skip
 
 PROGRAMS: dict[str, Callable[..., Program]] = {"LU": lu_program, "Cholesky": cholesky_program}
@@ -30,6 +30,8 @@ _VECTORS = 8
 """Arrays of the size of b that a refinement holds, besides x in its programs."""
 BLOCK_BYTES = 2**23
 """Of the blocks of rows in which a matrix is passed over, at most."""
+_CLOSE = 16
+"""The part of a figure by which it may be larger than the least that does."""
 _BLOCK_SHARE = 6
 """Blocks of rows, and what is computed from them, that fit into the memory limit together."""
 
@@ -42,6 +44,13 @@ def block_bytes(limit: int, n: int, nrhs: int, itemsize: int, most: int = BLOCK_
 def needed_by_factors(method: str, grid: Grid, fmt: Format, dtype: np.dtype[Any]) -> int:
     """Bytes of the largest task of a factorization, which is in the first two block columns."""
     return needed(PROGRAMS[method](grid, fmt.dtype(dtype), fmt, most=2))
+
+
+def task_count(method: str, blocks: int) -> int:
+    """Tasks of a factorization with so many block columns."""
+    if method == "LU":
+        return blocks + sum((blocks - 1 - j) * (blocks + 1 - j) for j in range(blocks))
+    return sum((k + 1) * (blocks - k) for k in range(blocks))
 
 
 def needed_by_solve(
@@ -116,7 +125,24 @@ class Tiling:
         while (enough := self._needed_of(least)) > least:
             least = enough
         if least > self.limit:
-            raise LimitTooSmall(least, self.limit)
+            tasks = self._tasks(self._grid(self.first, max(1, self.limit - self.reserved)))
+            if list_bytes(tasks):
+                least = self._less(least)
+            raise LimitTooSmall(least, self.limit, 0 if self.tile is None else tasks)
+
+    def _less(self, enough: int) -> int:
+        """What is enough, too: the long list of narrow tiles is not needed with wider ones."""
+        low = self.limit
+        while enough - low > enough // _CLOSE:
+            middle = (low + enough) // 2
+            if self._needed_of(middle) <= middle:
+                enough = middle
+            else:
+                low = middle
+        return enough
+
+    def _tasks(self, grid: Grid) -> int:
+        return task_count(self.method, len(grid.rows))
 
     @property
     def reserved(self) -> int:
@@ -145,7 +171,7 @@ class Tiling:
     def _needed(self, grid: Grid, fmt: Format) -> int:
         """Bytes for the factors of a rung, and for solves with them."""
         return max(
-            needed_by_factors(self.method, grid, fmt, self.dtype),
+            needed_by_factors(self.method, grid, fmt, self.dtype) + list_bytes(self._tasks(grid)),
             needed_by_solve(self.method, grid, self.columns + 1, fmt.dtype(self.dtype), self.dtype),
         )
 

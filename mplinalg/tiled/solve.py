@@ -88,6 +88,8 @@ def solve(
         matrix.
     FileExistsError
         `workdir` has factors, and `resume` is False.
+    BlockingIOError
+        Another process writes in `workdir`.
     OSError
         A disk is full. What is finished stays in `workdir`.
 

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arguments import lapack_dtype
 from ..factor.scaling import Scaling
 from ..ops.dispatch import is_on_device
+from .heap import empty
 from .mapped import mapped_file, unmapped
 from .tasks import Key
 
@@ -226,7 +227,7 @@ class Reading:
         if m <= height:
             return self._strip(slice(0, m), copies=not self.source.is_fresh)
         # what is read is wider than the block, or scaled: not all of it twice in memory
-        block = np.empty((m, n), self.dtype)
+        block = empty((m, n), self.dtype)
         for start in range(0, m, height):
             strip = slice(start, min(start + height, m))
             block[strip] = self._strip(strip, copies=False)
@@ -270,4 +271,8 @@ def scaled(
     if rows is not None and columns is not None:
         part = part * rows[:, None]
         part *= columns
-    return np.array(part, dtype=dtype, order="C", copy=True if copies else None)
+    if not copies and part.dtype == dtype and part.flags.c_contiguous:
+        return part
+    found = empty(part.shape, dtype)
+    found[...] = part
+    return found

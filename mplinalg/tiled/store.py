@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .heap import empty
+from .lock import DirectoryLock
 from .tasks import Key
 
 __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
@@ -34,8 +36,12 @@ class Store(Protocol):
     def read(self, key: Key) -> Array:
         """A tile as it was written last."""
 
+    def release(self) -> None:
+        """Nothing will be written any more: others may."""
+        return None
 
-class MemoryStore:
+
+class MemoryStore(Store):
     """In the memory of this process, by reference."""
 
     def __init__(self) -> None:
@@ -48,7 +54,7 @@ class MemoryStore:
         return self._tiles[key]
 
 
-class Overlay:
+class Overlay(Store):
     """A store that is only read, and one above it that is written to.
 
     Parameters
@@ -70,12 +76,15 @@ class Overlay:
     def read(self, key: Key) -> Array:
         return (self.above if key in self._written else self.below).read(key)
 
+    def release(self) -> None:
+        self.above.release()
+
 
 class TileDamaged(OSError):
     """A file does not hold what was written to it."""
 
 
-class DirectoryStore:
+class DirectoryStore(Store):
     """A file for each tile, and a journal of those that are results.
 
     A file is written under another name first and then renamed, so that it is whole or not there;
@@ -92,6 +101,13 @@ class DirectoryStore:
         Go on with what is there. Otherwise the directory must have no journal.
     is_checked : bool
         Keep checksums.
+    is_written : bool
+        Otherwise only read: nothing in the directory is changed, and others may write there.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process writes there; until it calls `release`, or ends.
 
     Attributes
     ----------
@@ -101,14 +117,24 @@ class DirectoryStore:
 
     def __init__(
         self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool,
-        is_checked: bool = True,
+        is_checked: bool = True, is_written: bool = True,
     ) -> None:  # fmt: skip
         self.path = Path(path).absolute()  # other processes, and this one elsewhere, find it too
         self._is_checked = is_checked
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._held: DirectoryLock | None = None
+        if is_written:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._held = DirectoryLock(self.path)
         self.results: set[Key] = set()
         self._described: dict[Key, dict[str, Any]] = {}
         self._lock = threading.Lock()
+        try:
+            self._begin(title, resume=resume, is_written=is_written)
+        except BaseException:
+            self.release()
+            raise
+
+    def _begin(self, title: dict[str, Any], *, resume: bool, is_written: bool) -> None:
         journal = self.path / JOURNAL
         found, lines = _journal(journal)
         if found and not resume:
@@ -124,6 +150,8 @@ class DirectoryStore:
                 + ", ".join(f"{k} {old.get(k)!r}, not {title.get(k)!r}" for k in differing)
             )
         self._remember(found[1:])
+        if not is_written:
+            return
         if not found or not lines[-1].endswith(b"\n"):  # the end of a line that a kill cut off
             kept = b"".join(line for line in lines if line.endswith(b"\n"))
             self._replace(journal, kept or (json.dumps(title) + "\n").encode())
@@ -147,10 +175,14 @@ class DirectoryStore:
         title = found[0]
         if title.get("contents") != contents:
             raise ValueError(f"{path} has {title.get('contents')!r}, not {contents!r}")
-        return cls(path, title, resume=True), title
+        return cls(path, title, resume=True, is_written=False), title
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
+        return {**{k: v for k, v in self.__dict__.items() if k != "_lock"}, "_held": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -183,7 +215,14 @@ class DirectoryStore:
             raise TileDamaged(f"{path} is not there") from None
         if size != wanted:
             raise TileDamaged(f"{path} has {size:,} bytes instead of {wanted:,}")
-        tile = np.fromfile(path, dtype).reshape(shape)
+        tile = empty(shape, dtype)
+        with open(path, "rb", buffering=0) as file:
+            left = tile.reshape(-1).view(np.uint8).data if tile.size else memoryview(b"")
+            while left:
+                count = file.readinto(left)
+                if not count:
+                    raise TileDamaged(f"{path} ends before its tile does")
+                left = left[count:]
         if entry["sum"] is not None and checksum(tile) != entry["sum"]:
             raise TileDamaged(f"{path} was altered: its checksum is wrong")
         return tile
@@ -241,6 +280,7 @@ class TemporaryStore(DirectoryStore):
     def __init__(self, folder: str | None = None) -> None:
         self._folder = tempfile.mkdtemp(prefix="mplinalg-tiles-", dir=folder)
         super().__init__(self._folder, {}, resume=False, is_checked=False)
+        self.release()  # nobody else knows the directory
 
     def _left(self) -> str:
         return "temporary files need more room, or a workdir elsewhere"

@@ -49,6 +49,8 @@ class Stores:
             `workdir` has factors already, and `resume` is False.
         ValueError
             They are those of another matrix, or of other tiles.
+        BlockingIOError
+            Another process writes there.
         """
         if self.workdir is None:
             store: Store = self.executor.make_store(program)
@@ -59,6 +61,10 @@ class Stores:
         }  # fmt: skip
         path = Path(self.workdir) / f"{rung.method}-{rung.format}".lower()
         kept = DirectoryStore(path, title, resume=self.resume)
-        for key in kept.damaged():
-            kept.forget(key)
+        try:
+            for key in kept.damaged():
+                kept.forget(key)
+        except BaseException:
+            kept.release()
+            raise
         return kept

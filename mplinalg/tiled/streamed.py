@@ -23,6 +23,7 @@ from .grid import Grid
 from .local import LocalExecutor
 from .progress import Progress, quiet
 from .requirements import PROGRAMS as TILE_PROGRAMS
+from .running import run
 from .sources import Blocks, Source
 from .store import Store
 from .system import Sizes, TiledSystem, measured
@@ -177,10 +178,10 @@ class StreamedMatrix:
         have = set(getattr(store, "results", ()))
         left = program.without(have)
         stored = program.results - left.results
-        with self._progress(f"{rung.format} {rung.method}", left.flops) as advance:
-            self.traffic.add(
-                self.executor.run(left, inputs, store, stored=stored, progress=advance)
-            )
+        run(
+            self.executor, left, inputs, store, self.traffic, self._progress,
+            f"{rung.format} {rung.method}", stored=stored,
+        )  # fmt: skip
         infos = [int(store.read(("info", k))[0]) for k in range(len(columns))]
         info = next((info for info in infos if info), 0)
         self.seconds["factor"] += time.perf_counter() - began

@@ -14,6 +14,7 @@ from .limits import Limit
 from .local import as_executor
 from .plan import LimitTooSmall
 from .progress import Progress, bar, quiet
+from .running import run
 from .sources import Blocks, Named, Source, as_source
 from .system import Vectors, row_blocks_of
 from .tasks import Program, Tile
@@ -199,12 +200,8 @@ class _Passes:
         blocks = Blocks(
             self.source, self.parts, [slice(0, self.source.shape[1])], self.source.dtype, None
         )
-        with self.progress(title, program.flops) as advance:
-            self.traffic.add(
-                self.executor.run(
-                    program, Named({**vectors, "rows": blocks}), store, progress=advance
-                )
-            )
+        inputs = Named({**vectors, "rows": blocks})
+        run(self.executor, program, inputs, store, self.traffic, self.progress, title)
 
 
 # -- kernels -------------------------------------------------------------------------------------

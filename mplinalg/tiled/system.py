@@ -18,7 +18,7 @@ from .local import LocalExecutor
 from .passes import measure_program, residual_program, row_blocks
 from .requirements import block_bytes
 from .sources import Blocks, Named, Source
-from .store import MemoryStore
+from .store import MemoryStore, Store
 from .tasks import Key
 from .traffic import Traffic
 
@@ -180,7 +180,7 @@ class TiledSystem(LinearSystem):
         return r, d
 
 
-class Vectors:
+class Vectors(Store):
     """A store of blocks of rows, in arrays that hold all of them."""
 
     def __init__(self, arrays: dict[str, Any], parts: list[slice]) -> None:

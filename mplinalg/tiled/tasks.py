@@ -7,8 +7,11 @@ what, what may be dropped, and what has to be moved follows from the names of th
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ Key = tuple[Any, ...]
 Kernel = Callable[..., tuple[Array, ...]]
 """kernel(ops, reads, updates, **options) -> what it writes. A function of a module, so that it can
 be sent to another process; `updates` are changed in place."""
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Tile:
     @property
     def nbytes(self) -> int:
         """Bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +108,45 @@ class Program:
     tiles: dict[Key, Tile] = field(default_factory=dict)
     results: set[Key] = field(default_factory=set)
 
-    def add(self, kernel: Kernel, **parts: Any) -> None:
-        """Append a task; `parts` are its other attributes."""
-        options = tuple(parts.pop("options", {}).items())
-        self.tasks.append(Task(kernel, options=options, **parts))
+    _shared: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _flops: dict[float, float] = field(default_factory=dict, repr=False)
+    _sizes: dict[int, int] = field(default_factory=dict, repr=False)
+
+    def add(
+        self, kernel: Kernel, *, reads: tuple[Key, ...] = (), updates: tuple[Key, ...] = (),
+        writes: tuple[Key, ...] = (), options: Mapping[str, Any] = _NO_OPTIONS,
+        flops: float = 0.0, workspace: int = 0, home: int | None = None,
+    ) -> None:  # fmt: skip
+        """Append a task. Of equal names, options and numbers one is kept: tasks may be many."""
+        given = tuple(options.items())
+        with contextlib.suppress(TypeError):  # slices have no hash before Python 3.12
+            given = self._shared.setdefault(given, given)
+        self.tasks.append(
+            Task(
+                kernel, self._names(reads), self._names(updates), self._names(writes),
+                given, self._flops.setdefault(flops, flops),
+                self._sizes.setdefault(workspace, workspace), home,
+            )
+        )  # fmt: skip
+
+    def _names(self, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        share = self._shared.setdefault
+        if len(keys) == 1:  # that of a tile which many tasks change
+            return share(keys, keys)
+        return tuple([share(key, key) for key in keys])
 
     @property
     def flops(self) -> float:
         """Of all tasks."""
         return sum(task.flops for task in self.tasks)
+
+    def longest_chain(self) -> float:
+        """Flops of the tasks that wait for each other, at most, where each makes new tiles."""
+        ends: dict[Key, float] = {}
+        for task in self.tasks:
+            end = task.flops + max((ends.get(key, 0.0) for key in task.needs), default=0.0)
+            ends.update(dict.fromkeys(task.makes, end))
+        return max(ends.values(), default=0.0)
 
     def without(self, have: Collection[Key]) -> Program:
         """The tasks that are still to be run where the results in `have` are there already.

@@ -43,6 +43,31 @@ def kernels(cupy):
     return {"low": low, "panels": panels, "residual": residual}
 
 
+def take_away(monkeypatch, prefix=""):
+    """From now on no kernel compiles whose name begins so."""
+    from mplinalg.kernels.cuda import loader
+
+    launch = loader.launch
+
+    def without(name, grid, *arguments):
+        if name.startswith(prefix):
+            raise loader.KernelUnavailable(f"{name} was taken away")
+        launch(name, grid, *arguments)
+
+    monkeypatch.setattr(loader, "launch", without)
+
+
+@pytest.fixture
+def without_kernels(cupy, monkeypatch):
+    """As on a device for which no kernel of the library compiles."""
+    from mplinalg.kernels.cuda import fallbacks
+
+    fallbacks.forget()
+    take_away(monkeypatch)
+    yield
+    fallbacks.forget()
+
+
 @pytest.fixture
 def put(cupy):
     """put(x, "C-view"): `x` on the device in that layout."""

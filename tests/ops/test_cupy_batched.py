@@ -12,6 +12,7 @@ from mplinalg.precision import FP16
 
 from ..cupy_on_host.install import forbidden_transfers, recorded
 from ..device import KINDS, is_stand_in, library
+from .cupy_backend import without_kernels
 from .suite_batched import (
     assert_solves,
     check_cholesky,
@@ -30,6 +31,8 @@ from .suite_batched import (
     unit,
     wide,
 )
+
+__all__ = ["without_kernels"]  # a fixture
 
 DTYPES = ("f", "d", "F", "D")
 SIZES = (1, 3, 8, 17, 33)
@@ -338,20 +341,6 @@ def test_what_crosses_to_the_host(ops, cupy, put, rng):
         with forbidden_transfers(0), recorded() as ledger:
             call()
         assert not ledger.syncs
-
-
-@pytest.fixture
-def without_kernels(cupy, monkeypatch):
-    """As on a device for which no kernel of the library compiles."""
-    from mplinalg.kernels.cuda import fallbacks, loader
-
-    def launch(name, grid, *arguments):
-        raise loader.KernelUnavailable(f"{name} was taken away")
-
-    fallbacks.forget()
-    monkeypatch.setattr(loader, "launch", launch)
-    yield
-    fallbacks.forget()
 
 
 @pytest.mark.filterwarnings("ignore:device 0. a kernel is replaced:scipy.linalg.LinAlgWarning")

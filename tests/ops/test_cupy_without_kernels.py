@@ -6,7 +6,16 @@ import pytest
 from mplinalg.errors import LinAlgWarning
 from mplinalg.ops.numpy_ops import NumpyOps
 
-from .cupy_backend import OnDevice, assert_is_lu, cupy, kernels, ops, put
+from .cupy_backend import (
+    OnDevice,
+    assert_is_lu,
+    cupy,
+    kernels,
+    ops,
+    put,
+    take_away,
+    without_kernels,
+)
 from .helpers import DTYPES, SINGLE, Suite, allowed, draw, norm, real, swapped, wide
 from .suite_butterfly import ButterflySuite
 from .suite_factorizations import FactorizationSuite
@@ -14,21 +23,7 @@ from .suite_level3 import Level3Suite
 from .suite_movement import MovementSuite
 from .suite_residual import ResidualSuite
 
-__all__ = ["cupy", "kernels", "ops", "put"]  # fixtures
-
-
-@pytest.fixture
-def without_kernels(cupy, monkeypatch):
-    """As on a device for which no kernel of the library compiles."""
-    from mplinalg.kernels.cuda import fallbacks, loader
-
-    def launch(name, grid, *arguments):
-        raise loader.KernelUnavailable(f"{name} was taken away")
-
-    fallbacks.forget()
-    monkeypatch.setattr(loader, "launch", launch)
-    yield
-    fallbacks.forget()
+__all__ = ["cupy", "kernels", "ops", "put", "without_kernels"]  # fixtures
 
 
 @pytest.mark.filterwarnings("ignore:device 0. a kernel is replaced:scipy.linalg.LinAlgWarning")
@@ -118,16 +113,9 @@ def test_column_errors_without_kernels(without_kernels, ops, put, rng, dtype):
 
 def test_the_tournament_stands_in_for_the_persistent_kernel(cupy, ops, put, rng, monkeypatch):
     """Where cooperative launches cannot be had."""
-    from mplinalg.kernels.cuda import fallbacks, loader
+    from mplinalg.kernels.cuda import fallbacks
 
-    launch = loader.launch
-
-    def without(name, grid, *arguments):
-        if name.startswith("panel_lu<"):
-            raise loader.KernelUnavailable(f"{name} was taken away")
-        launch(name, grid, *arguments)
-
-    monkeypatch.setattr(loader, "launch", without)
+    take_away(monkeypatch, "panel_lu<")
     a = put(draw(rng, (300, 40), "float32"), "C")
     fallbacks.forget()
     with pytest.warns(LinAlgWarning, match="panel_lu<32, 128, float>"):

@@ -63,6 +63,26 @@ def test_others(client, rng):
     assert np.allclose(s, np.linalg.svd(a)[1][:3])
 
 
+def test_block_rows_are_reduced_by_a_tree(client, rng, monkeypatch):
+    """Each worker has its block rows, and the triangles meet."""
+    a, programs = rng.standard_normal((3000, 20)), []
+    executor = DaskExecutor(client)
+    run = DaskExecutor.run
+
+    def watched(self, program, *args, **options):
+        programs.append(program)
+        return run(self, program, *args, **options)
+
+    monkeypatch.setattr(DaskExecutor, "run", watched)
+    for tile, blocks in ((None, 2), (300, 10)):
+        q, r = (x.to_array() for x in qr(a, executor=executor, tile=tile))
+        assert np.linalg.norm(q @ r - a) <= 30 * 3000 * 2.0**-53 * np.linalg.norm(a)
+        assert np.linalg.norm(q.T @ q - np.eye(20)) <= 30 * 3000 * 2.0**-53
+        first, second = programs[-2:]
+        assert len(first.tasks) == blocks + 1  # one match of two triangles
+        assert {task.home for task in second.tasks} == {0, 1}
+
+
 def test_results_as_dask_arrays(client, rng, monkeypatch):
     a, b = rng.standard_normal((50, 30)), rng.standard_normal((30, 20))
     executor = DaskExecutor(client)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from mplinalg import tiled
 from mplinalg.precision import BF16, FP32
+from mplinalg.tiled import plan as plan_module
 from mplinalg.tiled import requirements
 from mplinalg.tiled.cholesky import cholesky_program
 from mplinalg.tiled.factors import SOLVERS
+from mplinalg.tiled.gemm import gemm_program
 from mplinalg.tiled.grid import Grid
 from mplinalg.tiled.lu import lu_program
-from mplinalg.tiled.plan import LimitTooSmall, make_plan, needed
+from mplinalg.tiled.plan import TASK_BYTES, LimitTooSmall, list_bytes, make_plan, needed
+from mplinalg.tiled.qr import qr_program, task_count
 from mplinalg.tiled.tasks import Program, Tile
 
 KIND = np.dtype("f4")
@@ -183,3 +189,97 @@ def test_results_of_an_earlier_run_are_read_again():
     assert plan.traffic.reloaded == sum(
         program.tiles[key].nbytes for key in have if key in left.inputs()
     )
+
+
+# -- the memory of lists and plans -----------------------------------------------------------------
+
+
+GRID, SMALL = Grid((960, 960), (24, 24)), Grid((600, 600), (24, 24))
+PROGRAMS = {
+    "LU": lambda: lu_program(GRID, KIND, FP32),
+    "Cholesky": lambda: cholesky_program(GRID, KIND, FP32),
+    "QR": lambda: qr_program(Grid((1200, 600), (24, 24)), KIND),
+    "gemm": lambda: gemm_program(
+        Grid((600, 600), (24, 24)), Grid((600, 600), (24, 24)), KIND, 1, 3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_list_and_its_plan_take_no_more_than_is_counted(name):
+    PROGRAMS[name]()  # what is imported and cached is there
+    tracemalloc.start()
+    program = PROGRAMS[name]()
+    plan = make_plan(program, 960 * 960)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(plan.program.tasks) > 10_000
+    assert most <= TASK_BYTES * len(program.tasks)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 7])
+def test_tasks_are_counted_before_they_are_listed(blocks):
+    grid = Grid((3 * blocks, 3 * blocks), (3, 3))
+    for method, make in requirements.PROGRAMS.items():
+        assert requirements.task_count(method, blocks) == len(make(grid, KIND, FP32).tasks)
+    for shape in ((3 * blocks, 4), (4, 3 * blocks), grid.shape):
+        wide = Grid(shape, (3, 3))
+        assert task_count(wide) == len(qr_program(wide, KIND).tasks)
+
+
+class Reads:
+    """A source that counts how often it is asked."""
+
+    dtype, is_sendable, is_fresh, reads = np.dtype("f8"), False, False, 0
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def read(self, rows, columns):
+        self.reads += 1
+        return np.ones((rows.stop - rows.start, columns.stop - columns.start))
+
+
+def test_a_long_list_is_refused_and_the_figures_are_told(rng):
+    """Before it is made, and before anything is read; and the figure does."""
+    n, tile = 1280, 16  # 80 block columns, 180 000 tasks
+    source = Reads((n, n))
+    tasks = requirements.task_count("LU", 80)
+    listed = list_bytes(tasks)
+    assert listed > 2 * 2**20
+    began = time.perf_counter()
+    with pytest.raises(
+        LimitTooSmall, match=rf"list of {tasks:,} tasks takes {listed:,}, and larger tiles"
+    ) as info:
+        tiled.solve(source, np.ones(n), tile=tile, memory_limit=2 * 2**20)
+    assert time.perf_counter() - began < 5
+    assert source.reads == 0
+    tiling = requirements.Tiling(
+        n, 1, "LU", np.dtype("f8"), FP32, 1024, tile, False, info.value.needed
+    )
+    assert tiling(FP32).tile == (tile, tile)
+    with pytest.raises(LimitTooSmall, match=r"list of 4,070,241 tasks takes"):
+        tiled.gemm(np.ones((1590, 1600)), np.ones((1600, 1590)), tile=10, memory_limit="8 MB")
+    with pytest.raises(LimitTooSmall, match=r"tasks takes"):
+        tiled.qr(np.ones((2000, 1600)), tile=10, memory_limit="8 MB")
+
+
+def test_what_is_listed_is_taken_from_the_limit(monkeypatch):
+    monkeypatch.setattr(plan_module, "_UNCOUNTED", 0)
+    program = lu_program(Grid((100, 100), (10, 10)), KIND, FP32)
+    least = needed(program) + TASK_BYTES * len(program.tasks)
+    with pytest.raises(LimitTooSmall) as info:
+        tiled.LocalExecutor(least - 1).plan(program)
+    assert info.value.needed == least
+    assert tiled.LocalExecutor(least).plan(program).traffic.peak <= least
+
+
+def test_the_figure_for_a_small_limit_is_not_that_of_narrow_tiles():
+    """With a larger limit tiles are wider, and the list is short."""
+    with pytest.raises(LimitTooSmall, match=r"bytes are needed$") as info:
+        requirements.Tiling(20_000, 1, "LU", np.dtype("f8"), FP32, 1024, None, False, 6_000_000)
+    assert info.value.needed < 100_000_000
+    found = requirements.Tiling(
+        20_000, 1, "LU", np.dtype("f8"), FP32, 1024, None, False, info.value.needed
+    )
+    assert found(FP32).tile[0] > 128

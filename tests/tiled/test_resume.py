@@ -181,3 +181,84 @@ def test_a_tiled_matrix_is_not_written_twice(rng, tmp_path):
         TiledMatrix.open(tmp_path / "a")
     with pytest.raises(FileNotFoundError):
         TiledMatrix.open(tmp_path / "b")
+
+
+HOLDER = """
+    import sys, time, numpy as np
+    from mplinalg.tiled import TiledMatrix, solve
+
+    a = np.random.default_rng(5).standard_normal((120, 120))
+    reads = []
+
+    def block(rows, columns):
+        reads.append(1)
+        if len(reads) > 40:  # in the middle of the factorization
+            print("factoring", flush=True)
+            time.sleep(600)
+        return a[rows[:, None], columns]
+
+    solve(TiledMatrix.from_function(block, a.shape), np.ones(120), tile=20, memory_limit=60_000,
+          workdir=sys.argv[1], resume=True)
+"""
+
+
+def test_one_process_at_a_time(tmp_path):
+    """The second is told who is there; when the first has been killed it goes on."""
+    script, work = tmp_path / "hold.py", tmp_path / "work"
+    script.write_text(textwrap.dedent(HOLDER))
+    a = np.random.default_rng(5).standard_normal((120, 120))
+    with subprocess.Popen(
+        [sys.executable, str(script), str(work)], stdout=subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout.readline() == b"factoring\n"
+            before = {path: path.read_bytes() for path in [*tiles(work), *work.glob("*/j*.jsonl")]}
+            with pytest.raises(BlockingIOError, match=f"in use by process {process.pid} on "):
+                solve(a, np.ones(N), workdir=work, resume=True, **OPTIONS)
+            with pytest.raises(BlockingIOError, match="in use by"):
+                solve(a, np.ones(N), workdir=work, **OPTIONS)
+            for path, data in before.items():  # the journal may have grown meanwhile
+                assert path.read_bytes().startswith(data)
+        finally:
+            process.kill()
+    done = len(tiles(work))
+    assert 0 < done < 36
+    counted = Source(a, 10**6)
+    x = solve(counted, np.ones(N), workdir=work, resume=True, **OPTIONS)
+    assert np.array_equal(x, solve(a, np.ones(N), **OPTIONS))
+
+
+def test_a_directory_is_read_while_another_writes_it(rng, tmp_path):
+    """And a file that is being written is left alone."""
+    a = TiledMatrix.from_array(rng.standard_normal((7, 5)), 3).save(tmp_path / "a")
+    part = tmp_path / "a" / "A-0-0.tile.part"
+    part.write_bytes(b"half of a tile")
+    held = store.DirectoryLock(tmp_path / "a")
+    assert np.array_equal(TiledMatrix.open(tmp_path / "a").to_array(), a.to_array())
+    assert part.exists()
+    held.release()
+
+
+def test_a_lock_is_free_when_its_run_is_over(system, tmp_path):
+    a, b = system
+    x = solve(a, b, workdir=tmp_path, **OPTIONS)
+    for _ in range(2):
+        store.DirectoryLock(tmp_path / "lu-fp32").release()
+        assert np.array_equal(solve(a, b, workdir=tmp_path, resume=True, **OPTIONS), x)
+    held = store.DirectoryLock(tmp_path / "lu-fp32")
+    with pytest.raises(BlockingIOError, match=f"process {os.getpid()} on"):
+        solve(a, b, workdir=tmp_path, resume=True, **OPTIONS)
+    held.release()
+    held.release()
+
+
+def test_a_file_system_without_locks(system, tmp_path, monkeypatch):
+    from mplinalg.tiled import lock
+
+    def unknown(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", unknown)
+    solve(*system, workdir=tmp_path, **OPTIONS)
+    assert tiles(tmp_path)

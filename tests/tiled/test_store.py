@@ -28,6 +28,8 @@ def store(tmp_path):
 
 
 def again(store):
+    """As a later process sees it."""
+    store.release()
     return DirectoryStore(store.path, TITLE, resume=True)
 
 
@@ -55,6 +57,7 @@ def test_spilled_tiles_are_no_results(store):
 
 
 def test_an_earlier_run_is_not_overwritten(store):
+    store.release()
     with pytest.raises(FileExistsError, match="resume=True, or give another directory"):
         DirectoryStore(store.path, TITLE, resume=False)
     with pytest.raises(ValueError, match=r"is of something else: tile \[2, 2\], not \[3, 3\]"):

@@ -1,0 +1,28 @@
+"""A program run with a bar, its traffic counted, its store given up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from .progress import Progress
+from .store import Store
+from .tasks import Key, Program
+from .traffic import Traffic
+
+__all__ = ["run"]
+
+
+def run(
+    executor: Any, program: Program, inputs: Any, store: Store, traffic: Traffic,
+    progress: Progress, title: str, *, stored: Collection[Key] = (),
+) -> None:  # fmt: skip
+    """Run a program on an executor, and count in `traffic` what is moved.
+
+    The store is released: also if the run fails, so that it can be resumed.
+    """
+    try:
+        with progress(title, program.flops) as advance:
+            traffic.add(executor.run(program, inputs, store, stored=stored, progress=advance))
+    finally:
+        store.release()
