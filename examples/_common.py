@@ -11,8 +11,8 @@ from mplinalg.bench.output import check_output, replacing
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 
 
-def options(doc, argv, *, n, least, most, meaning, output, flags=None):
-    """Parse --n, --output, --force, --no-plot and the `flags` (name: help) of an example.
+def options(doc, argv, *, n, least, most, meaning, output, flags=None, values=None):
+    """Parse --n, --output, --force, --no-plot and the `flags` and `values` (name: help).
 
     What is in the way of the picture is said before anything is computed. Of the files that exist,
     only the `output` of an earlier run is replaced without --force.
@@ -24,6 +24,8 @@ def options(doc, argv, *, n, least, most, meaning, output, flags=None):
     parser.add_argument("--no-plot", action="store_true", help="draw nothing")
     for name, text in (flags or {}).items():
         parser.add_argument(name, action="store_true", help=text)
+    for name, text in (values or {}).items():
+        parser.add_argument(name, help=text)
     args = parser.parse_args(argv)
     if not least <= args.n <= most:
         parser.error(f"--n must be from {least} to {most}, got {args.n}")

@@ -21,7 +21,10 @@ from mplinalg.bench.cli import main
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "guide").glob("*.md"))]
-EXTRAS = ["cupy", "dask", "distributed", "matplotlib", "mpi4py", "sklearn", "torch", "tqdm"]
+EXTRAS = [
+    "PIL", "cupy", "dask", "distributed", "matplotlib", "mpi4py", "optuna", "safetensors",
+    "sklearn", "torch", "tqdm",
+]  # fmt: skip
 PUBLIC = [name for name in mplinalg.__all__ if callable(getattr(mplinalg, name))]
 FUNCTIONS = [name for name in PUBLIC if inspect.isroutine(getattr(mplinalg, name))]
 

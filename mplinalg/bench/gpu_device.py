@@ -17,9 +17,9 @@ from numpy.typing import DTypeLike
 
 from mplinalg.bench import flops
 from mplinalg.bench.ceilings import Ceilings, best
-from mplinalg.bench.energy import Nvml
 from mplinalg.bench.records import Record
 from mplinalg.bench.timing import Clock, interleave
+from mplinalg.ops.energy import Nvml
 
 __all__ = ["Cuda", "DeviceCeilings", "EventClock", "timed"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mplinalg.bench import energy, machine, records, threads
+from mplinalg.bench import machine, records, threads
 from mplinalg.bench.ceilings import Ceilings
 from mplinalg.bench.progress import progress
 from mplinalg.bench.records import Record
@@ -19,6 +19,7 @@ from mplinalg.bench.row import OK, surveyed_row, timed_row
 from mplinalg.bench.sizes import parse_sizes
 from mplinalg.bench.suite import Parameters, Suite, Survey
 from mplinalg.bench.timing import DEFAULT_ROUNDS, Clock, Meter
+from mplinalg.ops import energy
 
 __all__ = ["Options", "Place", "Run", "new_run", "row_key", "run"]
 

@@ -8,11 +8,12 @@ from .dispatch import (
     is_on_device,
     is_on_host,
     ops_for,
+    update_ops_for,
 )  # fmt: skip
 from .protocol import Conversion, Counters, DirectOps, Ops
 
 __all__ = [
     "NOT_FINITE", "BatchedOps", "Conversion", "Counters", "DirectOps", "FactoredBatch", "Judged",
     "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_for", "is_on_device",
-    "is_on_host", "ops_for",
+    "is_on_host", "ops_for", "update_ops_for",
 ]  # fmt: skip

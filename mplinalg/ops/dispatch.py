@@ -9,6 +9,9 @@ import numpy as np
 
 from .batched import BatchedOps
 from .fem import FemOps
+from .nn import NnOps
+from .nn_steps import StepOps
+from .nn_updates import UpdateOps
 from .numpy_batched import NumpyBatchedOps
 from .numpy_ops import NumpyOps
 from .protocol import DirectOps, Ops
@@ -66,6 +69,36 @@ def fem_ops_for(*arrays: Any) -> FemOps:
     raise NotImplementedError("finite elements are computed on NumPy arrays in this version")
 
 
+def update_ops_for(*arrays: Any) -> UpdateOps:
+    """The backend of parameters and their gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ops_for`.
+    """
+    return _numpy_updates() if ops_for(*arrays) is _NUMPY else _cupy_updates()
+
+
+def nn_ops_for(*arrays: Any) -> NnOps:
+    """The backend of layers on images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ops_for`.
+    """
+    return _numpy_nn() if ops_for(*arrays) is _NUMPY else _cupy_nn()
+
+
+def step_ops_for(*arrays: Any) -> StepOps | None:
+    """What trains such parameters without the host, or None."""
+    if ops_for(*arrays) is _NUMPY:
+        return None
+    steps, is_taken = _cupy_steps()
+    return steps if is_taken(*arrays) else None
+
+
 def is_on_host(a: Any) -> bool:
     """Whether the backend of `a` is a `DirectOps`: that of NumPy's arrays is."""
     return isinstance(a, np.ndarray)
@@ -98,6 +131,42 @@ def _numpy_fem() -> FemOps:
     from .numpy_fem import NumpyFem
 
     return NumpyFem()
+
+
+@functools.cache
+def _numpy_updates() -> UpdateOps:
+    from .numpy_nn_updates import NumpyUpdates
+
+    return NumpyUpdates()
+
+
+@functools.cache
+def _cupy_updates() -> Any:
+    from .cupy_nn_updates import CupyUpdates
+
+    return CupyUpdates()
+
+
+@functools.cache
+def _numpy_nn() -> NnOps:
+    from .numpy_nn import NumpyNn
+
+    return NumpyNn()
+
+
+@functools.cache
+def _cupy_nn() -> Any:
+    from .cupy_nn import CupyNn
+
+    return CupyNn()
+
+
+@functools.cache
+def _cupy_steps() -> tuple[Any, Any]:
+    from .cupy_nn import is_taken
+    from .cupy_nn_steps import CupySteps
+
+    return CupySteps(), is_taken
 
 
 @functools.cache

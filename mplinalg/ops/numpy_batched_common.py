@@ -54,14 +54,17 @@ def powers_of_two(sizes: Array, fmt: Format) -> Array:
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
-def rounded(numbers: Array, power: Array, fmt: Format, low: np.dtype[Any]) -> list[Array]:
+def rounded(numbers: Array, power: Array | None, fmt: Format, low: np.dtype[Any]) -> list[Array]:
     """Contiguous reals times 2 to a power, rounded to a format.
 
-    `power` broadcasts against `numbers`; `low` is the dtype of the arrays returned: one, or of
-    fp16x2 the high part, the low part, and the high part once more with 0 for what is not finite.
-    (A low part times infinity might cancel that of the high one.)
+    `power` broadcasts against `numbers`, None is 0; `low` is the dtype of the arrays returned: one,
+    or of fp16x2 the high part, the low part, and the high part once more with 0 for what is not
+    finite. (A low part times infinity might cancel that of the high one.)
     """
-    scaled = np.ldexp(numbers, power).astype(low, copy=False)
+    if power is None:
+        scaled = numbers.astype(low)
+    else:
+        scaled = np.ldexp(numbers, power).astype(low, copy=False)
     if fmt.is_native:
         return [scaled]
     rounding = compiled("rounding")

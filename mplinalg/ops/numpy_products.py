@@ -37,6 +37,18 @@ def _power_of_two_scale(largest: float) -> float:
     return 2.0 ** min(max(exponent, -126), 126)
 
 
+def _bounded(factor: float, *parts: Array) -> float:
+    """A factor that fp32 holds, and what is more of it multiplied into `parts`.
+
+    With an infinite one, products that are zero would become NaN.
+    """
+    if 2.0**127 < factor < math.inf:
+        for part in parts:
+            part *= np.float32(2.0**100)
+        return factor * 2.0**-100
+    return factor
+
+
 class Products:
     """Conversion, norms, interchanges; gemm, syrk and trsm."""
 
@@ -136,7 +148,8 @@ class Products:
             return
         a16, scale_a = self._rounded(a, compute, counters)
         b16, scale_b = self._rounded(b, compute, counters)
-        blas.gemm(alpha / (scale_a * scale_b), a16, b16, beta, c, transa, transb)
+        alpha = _bounded(alpha / (scale_a * scale_b), a16)
+        blas.gemm(alpha, a16, b16, beta, c, transa, transb)
 
     def syrk(
         self, alpha: float, a: Array, beta: float, c: Array, *, lower: bool,
@@ -174,7 +187,7 @@ class Products:
         """(Ah + 2^-11 Al)(Bh + 2^-11 Bl) without the product of the low parts."""
         a_high, a_low, scale_a = self._split_scaled(a, counters)
         b_high, b_low, scale_b = self._split_scaled(b, counters)
-        alpha /= scale_a * scale_b
+        alpha = _bounded(alpha / (scale_a * scale_b), a_high, a_low)
         blas.gemm(alpha * 2.0**-11, a_low, b_high, beta, c, transa, transb)
         blas.gemm(alpha * 2.0**-11, a_high, b_low, 1.0, c, transa, transb)
         blas.gemm(alpha, a_high, b_high, 1.0, c, transa, transb)

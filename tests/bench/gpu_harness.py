@@ -71,7 +71,8 @@ def cupy(cupy_on_host, monkeypatch):
     def gemm(a, b, out, precision="working"):
         return cupy_on_host.matmul(a, b, out=out)
 
-    def verb(self, alpha, a, b, beta, c):
+    def verb(self, alpha, a, b, beta, c, transa="N", transb="N", compute=None):
+        a, b = (x if flag == "N" else x.mT for x, flag in ((a, transa), (b, transb)))
         cupy_on_host.matmul(a, b, out=c)
 
     from mplinalg.ops.cupy_batched import CupyBatchedOps
@@ -87,7 +88,11 @@ def cupy(cupy_on_host, monkeypatch):
     monkeypatch.setattr(gpu_peers, "least_squares", least_squares)
     monkeypatch.setattr(gpu_peers, "irs_least_squares", least_squares)
     # kernels take long on the host, and do nothing for these tests
-    from mplinalg.kernels.cuda import loader
+    from mplinalg.kernels.cuda import loader, training
+    from mplinalg.nn import recipe
+
+    monkeypatch.setattr(training, "is_taken", lambda *arrays: False)
+    monkeypatch.setitem(recipe.PRECISIONS, "fp16-mixed", None)
 
     monkeypatch.setattr(loader, "launch", lambda name, grid, *arguments: None)
     return cupy_on_host

@@ -21,6 +21,8 @@ TINY = {
     "fem_bp": ["--sizes", "2"],
     "contraction": ["--sizes", "3"],
     "batched_solve": ["--sizes", "2,9"],
+    "nn_mlp": ["--sizes", "100"],
+    "nn_lenet": ["--sizes", "100"],
     "out_of_core": ["--sizes", "9", "--only", "part=1/4"],
     "cluster_solve": ["--sizes", "1", "--only", "matrix=shifted", "--only", "workers=2"],
 }

@@ -42,9 +42,10 @@ def test_a_right_answer_passes_and_one_slightly_wrong_does_not(cupy, name):
         problem = suite.build(np.random.default_rng(0), **parameters)
         assert set(suite.peers) == set(problem.peers)
         answer, by = problem.ours(), 1 + max(1e-6, 100 * problem.bound)
-        wrong = (
-            (answer[0] * by, *answer[1:]) if isinstance(answer, tuple) else answer * by
-        )  # fmt: skip
+        if isinstance(answer, list):
+            wrong = [part * by for part in answer]
+        else:
+            wrong = (answer[0] * by, *answer[1:]) if isinstance(answer, tuple) else answer * by
         assert problem.error(answer) <= problem.bound, parameters
         assert not problem.error(wrong) <= problem.bound, parameters
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mplinalg import SolveReport, Status
-from mplinalg.bench import energy, machine, row, runner
+from mplinalg.bench import machine, row, runner
 from mplinalg.bench.runner import Options, run
 from mplinalg.bench.suite import Problem, Suite
 from mplinalg.bench.timing import interleave
+from mplinalg.ops import energy
 from mplinalg.report import RungOutcome
 
 RUNGS = (RungOutcome("fp32", "LU + classical", "stagnated"), RungOutcome("fp64", "LU", "direct"))

@@ -22,7 +22,7 @@ SUITES = {
     if isinstance(suite := catalogue.load(name), Suite)
 }  # fmt: skip
 N = 40
-SIZES = {"fem_bp": 3, "out_of_core": 120, "cluster_solve": 2}
+SIZES = {"fem_bp": 3, "out_of_core": 120, "cluster_solve": 2, "conv": 16, "prune": 3}
 """Where N is no order of a matrix, makes rows that are alike, or takes too long."""
 
 

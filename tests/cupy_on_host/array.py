@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import hazards, ledger, memory, streams
+from .capture import repeatable
 from .device import Device, current_device
 from .dtypes import dtype_of, is_scalar
 from .subnormals import flushed
@@ -32,6 +33,7 @@ class Flags:
     def forc(self) -> bool:
         return self.f_contiguous or self.c_contiguous
 
+    @repeatable
     def __getitem__(self, name: str) -> bool:
         names = {"C": "c_contiguous", "F": "f_contiguous", "O": "owndata"}
         return getattr(self, names.get(name, name.lower()))
@@ -259,11 +261,13 @@ class ndarray:
 
         return get(self, key)
 
+    @repeatable
     def __setitem__(self, key: Any, value: Any) -> None:
         from .indexing import put
 
         put(self, key, value)
 
+    @repeatable
     def fill(self, value: Any) -> None:
         if isinstance(value, np.ndarray):
             if value.shape != ():
@@ -280,6 +284,7 @@ class ndarray:
 
     # -- copies and views -----------------------------------------------------------------------
 
+    @repeatable
     def astype(
         self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None,
         copy: bool = True,
@@ -309,12 +314,15 @@ class ndarray:
     def view(self, dtype: Any = None, array_class: Any = None) -> ndarray:
         return view_of(self, self._host.view(self.dtype if dtype is None else dtype_of(dtype)))
 
+    @repeatable
     def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> ndarray:
         return of_result("reshape", self._host.reshape(*shape, order=order), [self])
 
+    @repeatable
     def ravel(self, order: str = "C") -> ndarray:
         return of_result("ravel", self._host.ravel(order), [self])
 
+    @repeatable
     def flatten(self, order: str = "C") -> ndarray:
         return fresh("flatten", self._host.flatten(order), [self])
 

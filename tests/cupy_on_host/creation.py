@@ -8,6 +8,7 @@ import numpy as np
 
 from . import ledger
 from .array import fresh, ndarray, require_array, require_current, touch, view_of
+from .capture import repeatable
 from .device import current_device
 from .dtypes import dtype_of, is_scalar
 
@@ -22,6 +23,7 @@ def _like(a: ndarray, dtype: Any, order: str, shape: Any) -> ndarray:
     return made if model.flags.forc else ndarray(model.shape, dtype, made.data, model.strides)
 
 
+@repeatable
 def _filled(what: str, made: ndarray, value: Any) -> ndarray:
     if isinstance(value, ndarray):
         made[...] = value
@@ -107,6 +109,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = float) -> ndarray
 # -- from what there is ----------------------------------------------------------------------------
 
 
+@repeatable
 def array(
     obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K", subok: bool = False,
     ndmin: int = 0, *, blocking: bool = False,

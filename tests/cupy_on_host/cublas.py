@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import blas
 
-from . import device, formats, ledger, streams
+from . import capture, device, formats, ledger, streams
 from .library import KINDS, Call, op, operations
 from .pointers import integer, require_apart, strided, write_host
 
@@ -112,6 +112,8 @@ def getStream(handle: int) -> int:
 
 @_public
 def setStream(handle: int, stream: int) -> None:
+    if streams.get_current_stream().is_capturing() and stream == streams.get_current_stream().ptr:
+        capture.refuse_cublas()
     device.handle(handle, "cublas").stream = stream
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import streams
 from .array import ndarray, of_result, require_array, require_current, touch
+from .capture import repeatable
 from .creation import array as make_array
 from .dtypes import is_scalar
 from .subnormals import BY_LIBRARIES, COPYING, flushed
@@ -82,6 +83,7 @@ def _made(name: str, text: str, synchronises: bool, function: Callable[..., Any]
     return call
 
 
+@repeatable
 def run(
     name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], *,
     synchronises: bool = False,

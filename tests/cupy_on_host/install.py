@@ -24,15 +24,17 @@ once, beyond the order of streams.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from . import device, ledger, memory, streams
+from . import capture, device, ledger, memory, streams
 from .ledger import forbidden_transfers, recorded
 from .memory import limit_memory
 from .namespace import modules
@@ -70,6 +72,17 @@ def _forget_importers() -> None:
             value.cache_clear()
 
 
+def _library_of(load: Any) -> Any:
+    """`ctypes.CDLL`, which finds cuBLAS by the file of CuPy's module."""
+
+    def found(name: Any, *args: Any, **kwargs: Any) -> Any:
+        if name == capture.CUBLAS_FILE:
+            return capture.CublasLibrary()
+        return load(name, *args, **kwargs)
+
+    return found
+
+
 @contextmanager
 def installed() -> Iterator[ModuleType]:
     """`import cupy` finds the stand-in while inside, which begins as new.
@@ -83,6 +96,8 @@ def installed() -> Iterator[ModuleType]:
         part.reset()
     made = modules()
     sys.modules.update(made)
+    load = ctypes.CDLL
+    ctypes.CDLL = _library_of(load)  # type: ignore[misc]
     gc.freeze()  # what was there before is left out of the collections below
     try:
         yield made["cupy"]
@@ -92,6 +107,7 @@ def installed() -> Iterator[ModuleType]:
         if wrong:
             raise Misuse("; ".join(wrong))
     finally:
+        ctypes.CDLL = load  # type: ignore[misc]
         _forget_importers()
         gc.collect()  # what these modules kept is given back while its streams are known
         gc.unfreeze()

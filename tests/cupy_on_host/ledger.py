@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from .settings import Misuse
 
@@ -41,6 +42,8 @@ class Ledger:
 
 
 _open: list[Ledger] = []
+when_crossed: list[Any] = []
+"""Functions of what is about to happen, a transfer or a wait."""
 _limits: list[int] = []
 
 
@@ -67,6 +70,8 @@ def forbidden_transfers(limit_bytes: int = 0) -> Iterator[None]:
 
 def note_transfer(nbytes: int, *, to_host: bool) -> None:
     """Bytes that cross."""
+    for look in when_crossed:
+        look("a transfer")
     if _limits and nbytes > min(_limits):
         way = "to the host" if to_host else "to the device"
         raise Misuse(f"a transfer of {nbytes} bytes {way}, where at most {min(_limits)} may be")
@@ -76,6 +81,8 @@ def note_transfer(nbytes: int, *, to_host: bool) -> None:
 
 def note_sync(why: str) -> None:
     """The host waits."""
+    for look in when_crossed:
+        look(why)
     for ledger in _open:
         ledger.syncs.append(why)
 

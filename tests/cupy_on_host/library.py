@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import hazards, ledger, streams
+from . import capture, hazards, ledger, streams
 from .device import handle
 from .pointers import Operand, host_number, integer, strided
 
@@ -87,6 +87,7 @@ class Call:
 
     def issue(self, flops: float = 0.0) -> None:
         """It goes to the current stream, as CuPy sets it at each call."""
+        capture.refuse_cublas()
         stream = streams.get_current_stream()
         self.state.stream = stream.ptr
         ledger.note_call(self.name, flops)

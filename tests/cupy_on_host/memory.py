@@ -118,13 +118,17 @@ def buffer_at(address: int) -> Buffer | None:
     return buffer
 
 
-def check_all_guards() -> None:
-    """Of everything live."""
+def live() -> list[Buffer]:
+    """Every buffer that is not empty."""
     with _lock:
         buffers = [reference() for reference in _live.values()]
-    for buffer in buffers:
-        if buffer is not None:
-            buffer.check_guards()
+    return [buffer for buffer in buffers if buffer is not None]
+
+
+def check_all_guards() -> None:
+    """Of everything live."""
+    for buffer in live():
+        buffer.check_guards()
 
 
 def held(device: int = 0) -> int:
@@ -289,12 +293,19 @@ class MemoryPool:
         except OutOfMemoryError:
             self._take_back(counted)
             raise
-        weakref.finalize(pointer.mem, self._take_back, counted)
+        weakref.finalize(pointer.mem, _take_back, weakref.ref(self), counted)
         return pointer
 
     def _take_back(self, counted: int) -> None:
         with _lock:
             self._held -= counted
+
+
+def _take_back(pool: weakref.ref[MemoryPool], counted: int) -> None:
+    """Memory outlives its pool."""
+    found = pool()
+    if found is not None:
+        found._take_back(counted)
 
 
 class PinnedMemoryPool:
@@ -329,8 +340,13 @@ def using_allocator(allocator: Any = None) -> Iterator[None]:
 
 def alloc(size: int) -> MemoryPointer:
     """`cupy.cuda.alloc`: on the current device, by the allocator of this thread."""
+    from . import capture
+
     allocator = getattr(_allocators, "current", None) or _alloc
-    return allocator(size)
+    capture.note_pool(allocator)
+    pointer = allocator(size)
+    capture.keep(pointer.mem)
+    return pointer
 
 
 def _alloc(size: int) -> MemoryPointer:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from . import (
+    capture,
     creation,
     cublas,
     cusolver,
     device,
     dlpack,
+    elementwise,
     generators,
     kernels,
     linalg,
@@ -67,6 +69,7 @@ TOP: dict[str, Any] = {
     "ufunc": ufunc,
     "RawModule": raw.RawModule,
     "RawKernel": raw.RawKernel,
+    "ElementwiseKernel": elementwise.ElementwiseKernel,
     "from_dlpack": dlpack.from_dlpack,
     "get_array_module": get_array_module,
     "get_default_memory_pool": lambda: _POOL,
@@ -85,7 +88,12 @@ _DRIVER = {
     "get_build_version": lambda: device.CUDA_VERSION,
 }
 
-_CUBLAS = {"CUBLASError": cublas.CUBLASError, **cublas.ENUMERATIONS, **cublas.FUNCTIONS}
+_CUBLAS = {
+    "__file__": capture.CUBLAS_FILE,
+    "CUBLASError": cublas.CUBLASError,
+    **cublas.ENUMERATIONS,
+    **cublas.FUNCTIONS,
+}
 
 _CUSOLVER = {"CUSOLVERError": cusolver.CUSOLVERError, **cusolver.ENUMERATIONS, **cusolver.FUNCTIONS}
 
@@ -103,6 +111,8 @@ _STREAM = {
     "get_elapsed_time": streams.get_elapsed_time,
 }
 
+_GRAPH = {"Graph": capture.Graph}
+
 _DEVICE = {
     "Device": device.Device,
     "get_device_id": device.current_device,
@@ -119,6 +129,7 @@ _NVTX = {
 
 CUDA = {
     **_STREAM,
+    **_GRAPH,
     "Function": raw.Function,
     "Device": device.Device,
     "MemoryPointer": memory.MemoryPointer,
@@ -139,6 +150,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "cupy.cuda": CUDA,
     "cupy.cuda.compiler": {"CompileException": kernels.CompileException},
     "cupy.cuda.device": _DEVICE,
+    "cupy.cuda.graph": _GRAPH,
     "cupy.cuda.function": {"Function": raw.Function},
     "cupy.cuda.memory": _MEMORY,
     "cupy.cuda.nvtx": _NVTX,

@@ -14,6 +14,7 @@ from mplinalg.kernels.cuda.catalogue import Kernel
 from ..cuda_on_host.module import CAN_FLUSH, MOST_SHARED
 from . import hazards, kernels, ledger, memory, streams
 from .array import ndarray
+from .capture import repeatable
 from .device import current_device
 from .kernels import CUDADriverError
 from .settings import Misuse, settings
@@ -40,6 +41,7 @@ class Function:
         self._kernel = kernel
         _functions[self.ptr] = kernel
 
+    @repeatable
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0,
         stream: Any = None, enable_cooperative_groups: bool = False,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import hazards, ledger, memory
+from . import capture, hazards, ledger, memory
 from .device import current_device
 from .settings import Misuse
 
@@ -91,9 +91,14 @@ class Stream:
     def done(self) -> bool:
         return True
 
-    @property
     def is_capturing(self) -> bool:
-        return False
+        return capture.is_captured(self)
+
+    def begin_capture(self, mode: Any = None) -> None:
+        capture.begin(self)
+
+    def end_capture(self) -> capture.Graph:
+        return capture.end(self)
 
     def synchronize(self) -> None:
         ledger.note_sync("Stream.synchronize")
@@ -185,9 +190,12 @@ def fetch_size(why: str) -> None:
 
 def reset() -> None:
     """The null stream, nothing before."""
+    capture.reset()
     hazards.reset()
     _null.clear()
     _local.current.clear()
 
 
 memory.when_freed.append(hazards.freed)
+hazards.when_touched.append(capture.watch)
+ledger.when_crossed.append(capture.refuse)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from . import array, creation, cublas, cusolver, device, functions, memory, raw, streams
+from . import array, capture, creation, cublas, cusolver, device, functions, memory, raw, streams
 from .namespace import ALIASES, MODULES
 from .real_names import parameters
 
@@ -21,6 +21,7 @@ CLASSES = {
     "cupy.RawKernel": raw.RawKernel,
     "cupy.cuda.Stream": streams.Stream,
     "cupy.cuda.Event": streams.Event,
+    "cupy.cuda.Graph": capture.Graph,
     "cupy.cuda.Device": device.Device,
     "cupy.cuda.MemoryPool": memory.MemoryPool,
     "cupy.cuda.MemoryPointer": memory.MemoryPointer,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .array import fresh, lowered, ndarray, require_current, touch
+from .capture import repeatable
 from .dtypes import dtype_of, is_scalar
 from .subnormals import KEEPING, flushed
 
@@ -40,6 +41,7 @@ class ufunc:
     def __repr__(self) -> str:
         return f"<ufunc '{self.name}'>"
 
+    @repeatable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
         dtype = kwargs.pop("dtype", None)

@@ -18,6 +18,7 @@ import numpy as np
 from cupy.cuda import device, runtime
 from cupy_backends.cuda.libs import cublas
 
+from . import blas_direct
 from .layout import (
     MIRROR,
     PREFIX,
@@ -67,6 +68,7 @@ def _scalar(value: Any, dtype: np.dtype[Any]) -> tuple[Array, int]:
 
 def _call(routine: Any, *arguments: Any, scalars_on_device: bool = False) -> None:
     """Call cuBLAS for this thread and device, told where alpha and beta lie, and told back."""
+    routine = blas_direct.routine(routine)
     handle = device.get_cublas_handle()
     wanted = (
         cublas.CUBLAS_POINTER_MODE_DEVICE if scalars_on_device else cublas.CUBLAS_POINTER_MODE_HOST

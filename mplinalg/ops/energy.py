@@ -12,7 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Nvml", "Powercap", "meter"]
+import numpy as np
+
+__all__ = ["Nvml", "Powercap", "meter", "meter_at"]
 
 _ZONE = re.compile(r"[\w-]+?:(\d+(?::\d+)?)")
 _COUNTED = ("package", "dram")
@@ -22,6 +24,11 @@ _COUNTED = ("package", "dram")
 def meter(device: str) -> Powercap | Nvml:
     """The meter of "cpu" or "cuda"."""
     return Nvml() if device == "cuda" else Powercap()
+
+
+def meter_at(a: Any) -> Powercap | Nvml:
+    """The meter of where an array is: the processor, or its GPU."""
+    return Powercap() if isinstance(a, np.ndarray) else Nvml(str(a.device.pci_bus_id))
 
 
 class Powercap:

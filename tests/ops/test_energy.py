@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mplinalg.bench.energy import Nvml, Powercap, meter
+from mplinalg.ops.energy import Nvml, Powercap, meter
 
 RANGE = 262_143_328_850
 

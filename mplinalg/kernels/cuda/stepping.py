@@ -1,0 +1,133 @@
+"""A training step on the device alone, by nn_batch.cu, nn_loss.cu and nn_update.cu; and graphs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cupy
+import numpy as np
+
+from . import blas_direct, loader
+from .catalogue_nn import AT_ONCE
+from .layout import Array
+from .lines import TYPES, grid
+
+_TAKEN = {**TYPES, "l": "long long", "q": "long long"}
+_BLOCKS_OF_A_TENSOR = 64
+"""Most blocks that share in the squares of one tensor: so that the sums of all are few."""
+
+
+def take_rows(source: Array, order: Array | None, state: Array, target: Array) -> None:
+    """target <- the rows of this step."""
+    length = target.size // len(target)
+    loader.launch(
+        f"take_rows<{_TAKEN[source.dtype.char]}>", grid(target.size), target.size, length,
+        len(target), source, order, state, target,
+    )  # fmt: skip
+
+
+def account(prediction: Array, labels: Array | None, loss: Array, state: Array) -> None:
+    """Loss, labels that are right, and the step, added to `state`."""
+    z = cupy.ascontiguousarray(prediction)
+    sizes = z.shape if labels is not None else (len(z), 1)
+    loader.launch(f"account<{TYPES[z.dtype.char]}>", 1, *sizes, z, labels, loss, state)
+
+
+def verdict(
+    gradients: Sequence[Array], state: Array, seed: Array, is_scaled: bool,
+    rules: tuple[float, float, float], max_norm: float, betas: tuple[float, float],
+) -> None:  # fmt: skip
+    """Whether the step is done, by which factor of the gradients, and the next scale."""
+    kind = TYPES[seed.dtype.char]
+    blocks = min(_BLOCKS_OF_A_TENSOR, max(grid(g.size) for g in gradients))
+    partial = cupy.empty(blocks * len(gradients))
+    for first, some in _groups(gradients):
+        loader.launch(
+            f"square_sums<{kind}>", (blocks, len(some)), *_sizes(some), *_eight(some), first,
+            partial,
+        )  # fmt: skip
+    loader.launch(
+        f"verdict<{kind}>", 1, partial.size, partial, state, seed, is_scaled, *rules, max_norm,
+        *betas,
+    )  # fmt: skip
+
+
+def update(
+    name: str, tensors: Sequence[Sequence[Array]], state: Array, numbers: Sequence[float]
+) -> None:
+    """`descend` or `adam`: gradients, parameters, and what is remembered beside them."""
+    gradients = tensors[0]
+    wide = 3 if name == "descend" else 4
+    for first, some in _groups(gradients):
+        given = [_eight(arrays[first : first + len(some)]) for arrays in tensors]
+        given += [_eight(())] * (wide - len(tensors))
+        blocks = max(grid(g.size) for g in some)
+        loader.launch(
+            f"{name}<{TYPES[some[0].dtype.char]}>", (blocks, len(some)), *_sizes(some),
+            *(a for arrays in given for a in arrays), state, *numbers,
+        )  # fmt: skip
+
+
+def _groups(arrays: Sequence[Array]) -> Iterator[tuple[int, Sequence[Array]]]:
+    for first in range(0, len(arrays), AT_ONCE):
+        yield first, arrays[first : first + AT_ONCE]
+
+
+def _eight(arrays: Sequence[Array]) -> list[Array | None]:
+    return [*arrays, *[None] * (AT_ONCE - len(arrays))]
+
+
+def _sizes(arrays: Sequence[Array]) -> list[int]:
+    return [a.size for a in arrays] + [0] * (AT_ONCE - len(arrays))
+
+
+class Recording:
+    """Work on a stream of its own, done at once or written down as a graph and repeated.
+
+    Its memory is of a pool that nobody else takes from, as a graph uses it at every launch.
+    """
+
+    def __init__(self) -> None:
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.pool = cupy.cuda.MemoryPool()
+        self.graph: Any = None
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """The stream is current, after all that was asked for before, and before what comes."""
+        outer = cupy.cuda.get_current_stream()
+        self.stream.wait_event(outer.record())
+        try:
+            with self.stream, cupy.cuda.using_allocator(self.pool.malloc):
+                yield
+        finally:
+            outer.wait_event(self.stream.record())
+
+    def record(self, work: Callable[[], Any]) -> None:
+        """Write down `work`, which was done inside once before: kernels are loaded by then.
+
+        Raises
+        ------
+        Exception
+            What `work` raises, where it does what cannot be captured.
+        """
+        with blas_direct.captured(self.stream):
+            self.stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the capture is broken, and says so
+                    self.stream.end_capture()
+                raise
+            self.graph = self.stream.end_capture()
+
+    def launch(self) -> None:
+        """Do it once more."""
+        self.graph.launch(self.stream)
+
+
+def host_state(values: Sequence[float]) -> Array:
+    """Numbers of the host, on the device, in double precision."""
+    return cupy.asarray(np.array(values, np.float64))

@@ -1,0 +1,402 @@
+"""What layers are: modules with parameters, and sequences of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..ops import is_on_host
+from ..ops.dispatch import ops_on
+from .autograd import Array, Tensor
+from .scopes import no_grad, observed, state
+
+__all__ = ["Module", "Parameter", "Sequential", "first_not_finite", "generators"]
+
+
+class Parameter(Tensor):
+    """A tensor that is trained.
+
+    Parameters
+    ----------
+    data : array_like
+        float32 or float64; float32 if it is neither.
+    name : str, optional
+
+    Attributes
+    ----------
+    name : str
+
+    Examples
+    --------
+    >>> from mplinalg.nn import Parameter
+    >>> Parameter([[1, 2]], "weight")
+    Parameter('weight', (1, 2), float32)
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, data: Any, name: str = "") -> None:
+        super().__init__(data)
+        if self.data.dtype.char not in "fd":
+            self.data = self.data.astype(np.float32)
+        self.requires_grad = True
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, {self.shape}, {self.dtype})"
+
+
+class Module:
+    """A layer, or several: parameters, and `forward` from a tensor to a tensor.
+
+    A subclass keeps parameters and modules as attributes, or modules in lists, and defines
+    `forward`. It is called with a tensor or an array.
+
+    Attributes
+    ----------
+    training : bool
+        Whether layers that tell training from use (Dropout, BatchNorm2d) are to train.
+    buffers : tuple of str
+        Attributes of this class that are saved, but not trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mplinalg import nn
+    >>> class Residual(nn.Module):
+    ...     def __init__(self, features):
+    ...         self.inner = nn.Linear(features, features)
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.inner(x).relu()
+    >>> layer = Residual(3)
+    >>> [name for name, _ in layer.named_parameters()]
+    ['inner.weight', 'inner.bias']
+    >>> layer(np.ones((5, 3), np.float32)).shape
+    (5, 3)
+    """
+
+    training = True
+    buffers: tuple[str, ...] = ()
+    _place = ""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            value._place = name
+        object.__setattr__(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The result."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, x: Any) -> Tensor:
+        if not isinstance(x, Tensor):
+            x = Tensor(x)
+        if state.observer is None:
+            return self.forward(x)
+        return state.observer(self, x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings()})"
+
+    def flops(self, shape: tuple[int, ...]) -> int | None:
+        """Additions, multiplications and functions of `forward` of an input of `shape`.
+
+        A number for layers; None where it is not known.
+        """
+        return None
+
+    def settings(self) -> str:
+        """What is between the parentheses of its repr."""
+        return ""
+
+    def label(self) -> str:
+        """For messages: where it is in what holds it, and what it is."""
+        return f"layer {self._place}, {self!r}" if self._place else repr(self)
+
+    # -- what it holds ---------------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that it holds, with the names of where.
+
+        Yields
+        ------
+        name, module : str, Module
+        """
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for k, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield f"{name}.{k}", item
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Itself, with the name "", and all modules within, each name with all that lead to it.
+
+        Yields
+        ------
+        name, module : str, Module
+        """
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters, named as in PyTorch's state dicts; shared ones once.
+
+        Yields
+        ------
+        name, parameter : str, Parameter
+        """
+        seen: set[int] = set()
+        for name, value in self._entries():
+            if isinstance(value, Parameter) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters, shared ones once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_buffers(self) -> Iterator[tuple[str, tuple[Module, str]]]:
+        """Where buffers are, with their names.
+
+        Yields
+        ------
+        name, (module, attribute) : str, tuple
+        """
+        for name, value in self._entries():
+            if not isinstance(value, Parameter):
+                yield name, value
+
+    def _entries(self) -> Iterator[tuple[str, Any]]:
+        """Parameters, and (module, attribute) of buffers."""
+        for place, module in self.named_modules():
+            dot = f"{place}." if place else ""
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield dot + name, value
+            for name in module.buffers:
+                if getattr(module, name) is not None:
+                    yield dot + name, (module, name)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """All parameters and buffers, copied, on their devices, with PyTorch's names.
+
+        Returns
+        -------
+        dict of str to array
+        """
+        return {
+            name: (value.data if isinstance(value, Parameter) else getattr(*value)).copy()
+            for name, value in self._entries()
+        }
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take parameters and buffers from a state dict, this library's or PyTorch's.
+
+        Parameters
+        ----------
+        values : mapping of str to array_like
+            Of the same names and shapes; they are copied in the dtypes that are here.
+
+        Raises
+        ------
+        ValueError
+            Names that are missing or too many, or other shapes. Nothing is changed then.
+        """
+        entries = dict(self._entries())
+        missing, foreign = sorted(entries.keys() - values), sorted(values.keys() - entries)
+        if missing or foreign:
+            raise ValueError(f"state dict does not fit: without {missing}, with unknown {foreign}")
+        new = {}
+        for name, value in entries.items():
+            old = value.data if isinstance(value, Parameter) else getattr(*value)
+            given = values[name]
+            array = given if type(given) is type(old) else np.asarray(given)
+            if array.shape != old.shape:
+                raise ValueError(
+                    f"{name} has shape {array.shape} in the state dict, {old.shape} here"
+                )
+            new[name] = old, array
+        for name, (old, array) in new.items():
+            if isinstance(entries[name], Parameter):
+                entries[name].version += 1
+            if is_on_host(old) or not is_on_host(array):
+                old[...] = array
+            else:
+                old.set(array.astype(old.dtype))
+
+    def to(self, device: str | None = None, dtype: DTypeLike | None = None) -> Self:
+        """Move parameters and buffers to "cpu" or "cuda"; change the dtype of parameters.
+
+        Gradients are dropped. Returns the module.
+
+        Raises
+        ------
+        ImportError
+            "cuda" without CuPy.
+        TypeError
+            A dtype other than float32 and float64.
+        """
+        if dtype is not None and np.dtype(dtype).char not in "fd":
+            raise TypeError(f"parameters are float32 or float64; got {np.dtype(dtype)}")
+        if device not in (None, "cpu", "cuda"):
+            raise ValueError(f"device must be cpu or cuda; got {device!r}")
+
+        def moved(a: Array) -> Array:
+            if dtype is not None and a.dtype.kind == "f":
+                a = a.astype(dtype)
+            if device == "cpu":
+                return a if is_on_host(a) else a.get()
+            return a if device is None else ops_on(device).xp.asarray(a)
+
+        for _, value in list(self._entries()):
+            if isinstance(value, Parameter):
+                value.data, value.grad = moved(value.data), None
+            else:
+                module, name = value
+                setattr(module, name, moved(getattr(module, name)))
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Have all modules train, or with False be used. Returns the module."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Have all modules be used. Returns the module."""
+        return self.train(False)
+
+
+class Sequential(Module):
+    """Layers one after another.
+
+    A ReLU after a layer that can do it in one go (Linear, Conv2d) is done by that layer, and so is
+    a MaxPool2d after that. The results have the same bits, but for gradients of biases that are
+    pooled at once: their sums are rounded in another order.
+
+    Parameters
+    ----------
+    *layers : Module
+
+    Examples
+    --------
+    >>> from mplinalg.nn import Linear, ReLU, Sequential
+    >>> net = Sequential(Linear(4, 3), ReLU(), Linear(3, 2))
+    >>> [name for name, _ in net.named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    >>> net[0], len(net)
+    (Linear(4, 3), 3)
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        for k, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"layer {k} is no module but {type(layer).__name__}")
+            layer._place = str(k)
+        self.layers = list(layers)
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(k), layer) for k, layer in enumerate(self.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if state.observer is not None:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+        layers = self.layers
+        k = 0
+        while k < len(layers):
+            layer = layers[k]
+            k += 1
+            # of the class itself: a subclass may compute something else
+            if k < len(layers) and "is_relu" in vars(type(layers[k])):
+                here = vars(type(layer))
+                if (
+                    "forward_relu_pool" in here and k + 1 < len(layers)
+                    and "is_max_pool" in vars(type(layers[k + 1]))
+                ):  # fmt: skip
+                    x = here["forward_relu_pool"](layer, x, layers[k + 1])
+                    k += 2
+                    continue
+                if "forward_relu" in here:
+                    x = here["forward_relu"](layer, x)
+                    k += 1
+                    continue
+            x = layer.forward(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, k: int) -> Module:
+        return self.layers[k]
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def settings(self) -> str:
+        return ", ".join(map(repr, self.layers))
+
+
+def generators(net: Module) -> dict[str, np.random.Generator]:
+    """Those of layers that draw random numbers, by name."""
+    found = {}
+    for name, module in net.named_modules():
+        rng = getattr(module, "rng", None)
+        if isinstance(rng, np.random.Generator):
+            found[f"layer {name}"] = rng
+    return found
+
+
+def first_not_finite(module: Module, x: Any) -> str | None:
+    """The first layer of `module` whose result holds NaN or infinity, to say in a message.
+
+    Parameters
+    ----------
+    module : Module
+        Run once on `x`, in the mode that it is in; its buffers are afterwards what they were.
+    x : array or Tensor
+
+    Returns
+    -------
+    str or None
+        As "layer 2, Linear(528, 10)"; "the input" if `x` is not finite; None if all is finite.
+    """
+    names = {id(found): name for name, found in module.named_modules()}
+    first: list[str] = []
+
+    def look(layer: Module, x: Tensor) -> Tensor:
+        y = layer.forward(x)
+        if not first and not _is_finite(y):
+            name = names.get(id(layer), "")
+            first.append(f"layer {name}, {layer!r}" if name else repr(layer))
+        return y
+
+    if not isinstance(x, Tensor):
+        x = Tensor(x)
+    if not _is_finite(x):
+        return "the input"
+    before = [(*place, getattr(*place).copy()) for _, place in module.named_buffers()]
+    with no_grad(), observed(look), np.errstate(all="ignore"):
+        module(x)
+    for holder, attribute, value in before:
+        setattr(holder, attribute, value)
+    return first[0] if first else None
+
+
+def _is_finite(x: Tensor) -> bool:
+    return bool(x.xp.isfinite(x.data).all())

@@ -1,0 +1,96 @@
+"""Data as users give them, made into what a network takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arguments import as_array
+from ..ops import ops_for
+from .autograd import Array, Tensor
+from .checks import count
+from .data import DataLoader, check_labels
+from .module import Module
+from .recipe import Recipe
+from .usage import in_use
+
+__all__ = ["as_inputs", "pair", "tried_loader"]
+
+
+def as_inputs(x: Any, net: Module, name: str = "x") -> Array:
+    """Real numbers in the dtype of the parameters, where these are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are no real numbers, elsewhere than the parameters, or but one number.
+    """
+    array = _as_array(x, net, name)
+    parameters = net.parameters()
+    if not parameters:
+        return array
+    with np.errstate(over="ignore"):  # infinite numbers are found by whoever computes with them
+        return array.astype(parameters[0].dtype, copy=False)
+
+
+def tried_loader(
+    net: Module, recipe: Recipe, x: Any, y: Any, batch_size: int, *, whole: bool = False,
+    shuffle: bool = False, drop_last: bool = False,
+) -> DataLoader:  # fmt: skip
+    """Batches of data that fit: the first of them was tried, and all labels were looked at.
+
+    Parameters
+    ----------
+    net, recipe
+    x, y : array_like
+    batch_size : int
+    whole : bool
+        A batch that is larger than the data is the data, and no error.
+    shuffle, drop_last : bool
+        As of `DataLoader`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something does not fit.
+    """
+    size = count("batch_size", batch_size)
+    x = as_inputs(x, net)
+    y = _as_array(y, net, "y")
+    if not recipe.keeps_integers or (y.dtype.kind == "f" and not recipe.has_labels):
+        y = as_inputs(y, net, "y")
+    size = min(size, max(len(x), 1)) if whole else size
+    loader = DataLoader(x, y, size, shuffle, drop_last=drop_last)
+    with in_use(net, recipe.precision):
+        prediction = net(x[: loader.batch_size])
+        if recipe.has_labels:
+            if prediction.ndim != 2:
+                raise ValueError(f"cross_entropy takes logits (N, classes); got {prediction.shape}")
+            check_labels(y, prediction.shape[1])
+        loss = recipe.loss(prediction, y[: loader.batch_size])
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the loss must be a Tensor of shape (); got {type(loss).__name__}")
+    if loss.shape != ():
+        raise ValueError(f"the loss must be one number, of shape (); got {loss.shape}")
+    return loader
+
+
+def pair(validation_data: Any) -> tuple[Any, Any]:
+    """Two, and if not an error that says so."""
+    try:
+        x, y = validation_data
+    except (TypeError, ValueError):
+        raise ValueError("validation_data must be a pair (x, y)") from None
+    return x, y
+
+
+def _as_array(a: Any, net: Module, name: str) -> Array:
+    array = as_array(a.data if isinstance(a, Tensor) else a, name)
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+    if not array.ndim:
+        raise ValueError(f"{name} must have an axis of samples; it is one number")
+    for parameter in net.parameters()[:1]:
+        ops_for(array, parameter.data)  # raises where they are on different devices
+    return array
