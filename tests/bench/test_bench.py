@@ -21,6 +21,7 @@ TINY = {
     "fem_bp": ["--sizes", "2"],
     "contraction": ["--sizes", "3"],
     "batched_solve": ["--sizes", "2,9"],
+    "conv": ["--sizes", "8", "--only", "layer=vgg 1-1"],
     "nn_mlp": ["--sizes", "100"],
     "nn_lenet": ["--sizes", "100"],
     "out_of_core": ["--sizes", "9", "--only", "part=1/4"],
