@@ -3,11 +3,12 @@
 from . import checkpoint, data, init, optim, prune, schedules
 from .autograd import Operation, Tensor, concatenate
 from .data import check_labels
+from .faults import first_not_finite
 from .history import Evaluation, History
 from .layers import Dropout, Flatten, Linear, ReLU, Sigmoid, Softmax, Tanh
 from .losses import cross_entropy, mse_loss
 from .model import Model
-from .module import Module, Parameter, Sequential, first_not_finite
+from .module import Module, Parameter, Sequential
 from .pooling import AvgPool2d, MaxPool2d
 from .products import product
 from .profiling import Cost, Profile

@@ -226,6 +226,8 @@ class CapturedTraining:
         if not self.is_judged:
             done = steps[0] + (found["first_bad"] - 1 if found["first_bad"] else found["steps"])
         steps[:] = [int(done)] * len(steps)
+        for p in self.optimizer.parameters:
+            p.version += 1
         if scaler is not None:
             scaler.scale, scaler.clean = found["scale"], int(found["clean"])
             scaler.skipped += int(found["skipped"])

@@ -12,7 +12,8 @@ from ..errors import LinAlgError
 from ..ops import is_on_host, ops_for
 from .autograd import Array
 from .data import DataLoader
-from .module import Module, first_not_finite, generators
+from .faults import first_not_finite
+from .module import Module, generators
 from .parallel import Alone
 from .recipe import Recipe
 from .scopes import no_grad, precision_scope

@@ -308,3 +308,12 @@ def test_data_that_are_written_between_two_calls(cupy):  # noqa: F811
         found.append(model)
     assert found[1].history["captured"] == [True, True]
     assert_same(*found, 1e-11)
+
+
+def test_what_was_computed_before_is_not_differentiated_after(cupy):  # noqa: F811
+    model, x, y = prepared(cupy, "auto", precision="fp32")
+    loss = nn.cross_entropy(model.net(x), y)
+    model.fit(x, y, epochs=1, batch_size=12)
+    assert model.history["captured"] == [True]
+    with pytest.raises(RuntimeError, match="changed after"):
+        loss.backward()
