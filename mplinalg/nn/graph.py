@@ -29,6 +29,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..arguments import as_array
 from ..ops import is_on_device, ops_for
 from .scopes import state
 
@@ -38,7 +39,7 @@ __all__ = ["Array", "Node", "Operation"]
 
 
 class Operation:
-    """A differentiable function of arrays; calling it computes, and records the graph.
+    """A differentiable function of arrays; calling it, once, computes and records the graph.
 
     Attributes
     ----------
@@ -80,6 +81,8 @@ class Operation:
         raise NotImplementedError
 
     def __call__(self, *inputs: Any) -> Any:
+        if self.inputs:  # what it keeps belongs to that result
+            raise RuntimeError(f"{type(self).__name__} was called before: make another one")
         tensors = tuple([x if isinstance(x, Node) else _converted(x, inputs) for x in inputs])
         records = state.records
         self.needs = needs = tuple([records and x.requires_grad for x in tensors])
@@ -89,6 +92,11 @@ class Operation:
             shapes = " and ".join(str(x.shape) for x in tensors)
             raise ValueError(f"{type(self).__name__} of shapes {shapes}: {error}") from error
         if True in needs:
+            if y.data.dtype.kind != "f":
+                raise TypeError(
+                    f"{type(self).__name__}: only real floating-point results have gradients; "
+                    f"got {y.dtype}"
+                )
             self.inputs = tensors
             self.versions = tuple([x.version for x in tensors])
             y.operation, y.requires_grad = self, True
@@ -105,8 +113,10 @@ class Node:
         if type(data) is not np.ndarray:
             if isinstance(data, Node):
                 data = data.data
-            elif not is_on_device(data):
+            elif isinstance(data, np.number):  # as of reductions
                 data = np.asarray(data)
+            elif not is_on_device(data):
+                data = as_array(data, "data")
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only real floating-point tensors have gradients; got {data.dtype}")
         self.data: Array = data
@@ -164,7 +174,9 @@ class Node:
             No `grad`, and more than one entry; a `grad` of another shape.
         RuntimeError
             Nothing was recorded, or the graph was freed by an earlier `backward`, or a tensor was
-            changed in place after it was used.
+            changed in place after it was used, or after an operation had computed it.
+        TypeError
+            A `grad` that is complex.
         """
         if not self.requires_grad:
             raise RuntimeError("backward of a tensor that was computed from none with gradients")
@@ -173,12 +185,17 @@ class Node:
                 raise ValueError(f"backward needs the gradient of a tensor of shape {self.shape}")
             grad = self.xp.ones_like(self.data)
         else:
-            grad = self.xp.asarray(grad.data if isinstance(grad, Node) else grad, self.dtype)
+            grad = self.xp.asarray(grad.data if isinstance(grad, Node) else grad)
+            if grad.dtype.kind == "c":
+                raise TypeError(f"the gradient is {grad.dtype}, the tensor {self.dtype}")
+            grad = grad.astype(self.dtype, copy=False)
             if grad.shape != self.shape:
                 raise ValueError(f"the gradient has shape {grad.shape}, the tensor {self.shape}")
         if self.operation is None:
             _add_to_leaf(self, grad, False)
         else:
+            if self.version:
+                raise _changed(self, self.operation, "computed")
             _propagate(self.operation, grad)
 
 
@@ -200,10 +217,9 @@ def _propagate(root: Operation, grad: Array) -> None:
             raise RuntimeError("the graph was freed by an earlier backward; compute it again")
         for x, version in zip(operation.inputs, operation.versions, strict=True):
             if x.version != version:
-                raise RuntimeError(
-                    f"{x!r} was changed after {type(operation).__name__} had used it: call "
-                    "backward before the step of the optimiser, or compute the result again"
-                )
+                raise _changed(x, operation, "used")
+            if version and x.operation is not None:  # which may have kept its result
+                raise _changed(x, x.operation, "computed")
         for x in operation.inputs:
             before = x.operation
             if before is not None:
@@ -244,6 +260,13 @@ def _propagate(root: Operation, grad: Array) -> None:
                     ready.append(before)
         vars(operation).clear()  # inputs, and what forward kept
         operation.is_freed = True
+
+
+def _changed(x: Node, operation: Operation, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"{x!r} was changed after {type(operation).__name__} had {what} it: call backward before "
+        "the step of the optimiser, or compute the result again"
+    )
 
 
 def _sum(a: Array, is_new: bool, b: Array) -> tuple[Array, bool]:

@@ -17,7 +17,7 @@ from ..ops import is_on_host, ops_for
 from ..ops.dispatch import nn_ops_for
 from . import init
 from .autograd import Array, Operation, Tensor
-from .module import Module, Parameter
+from .module import Module, Parameter, parameter_dtype
 from .products import product
 from .scopes import state
 
@@ -137,6 +137,7 @@ def affine_parameters(
     """Weights of a shape and biases, initialised as PyTorch's."""
     if min(shape) < 1:
         raise ValueError(f"sizes of a layer are 1 at least; got weights of {shape=}")
+    dtype = parameter_dtype(dtype)
     weight = init.kaiming_uniform(shape, rng=rng, slope=math.sqrt(5.0), dtype=dtype)
     bound = 1.0 / math.sqrt(math.prod(shape[1:]))
     start = init.uniform(shape[:1], bound, rng=rng, dtype=dtype) if bias else None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import as_array
 from ..ops import ops_for
 from ..ops.dispatch import nn_ops_for
 from .autograd import Array, Operation, Tensor
@@ -56,7 +57,7 @@ def cross_entropy(logits: Tensor, labels: Any, *, validate: bool = True) -> Tens
 
     Parameters
     ----------
-    logits : Tensor, shape (N, classes)
+    logits : Tensor or array, shape (N, classes)
         z, before any softmax.
     labels : array of int, shape (N,)
         0 to classes - 1, on the device of the logits.
@@ -74,7 +75,7 @@ def cross_entropy(logits: Tensor, labels: Any, *, validate: bool = True) -> Tens
     ValueError
         Other shapes, with both; no rows; labels out of range, with the first one.
     TypeError
-        Labels that are not integers.
+        Labels that are not integers; complex logits.
 
     Notes
     -----
@@ -94,15 +95,21 @@ def cross_entropy(logits: Tensor, labels: Any, *, validate: bool = True) -> Tens
     >>> logits.grad[0]
     array([-0.375,  0.125,  0.125,  0.125])
     """
+    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     if isinstance(labels, Tensor):
         labels = labels.data
-    labels = logits.xp.asarray(labels) if isinstance(labels, (list, tuple)) else labels
+    if type(labels) is not np.ndarray:
+        is_array = hasattr(labels, "dtype")  # or else it goes to where the logits are
+        labels = as_array(labels, "labels")
+        labels = labels if is_array else logits.xp.asarray(labels)
     shape = logits.shape
     if len(shape) != 2 or labels.shape != shape[:1]:
         raise ValueError(
             f"cross_entropy: logits have shape {shape}, labels {labels.shape}; "
             "wanted (N, classes) and (N,)"
         )
+    if logits.dtype.kind == "c":
+        raise TypeError(f"cross_entropy is of real numbers; got {logits.dtype}")
     if not logits.size:
         raise ValueError(f"cross_entropy of no rows or no classes: logits have shape {shape}")
     if validate:
@@ -117,7 +124,7 @@ def mse_loss(prediction: Tensor, target: Any) -> Tensor:
 
     Parameters
     ----------
-    prediction, target : Tensor, or array for the target
+    prediction, target : Tensor or array
         Of one shape: nothing is broadcast.
 
     Returns
@@ -129,6 +136,8 @@ def mse_loss(prediction: Tensor, target: Any) -> Tensor:
     ------
     ValueError
         Shapes that differ, with both; no entries.
+    TypeError
+        Complex numbers.
 
     Examples
     --------
@@ -136,12 +145,13 @@ def mse_loss(prediction: Tensor, target: Any) -> Tensor:
     >>> mse_loss(Tensor([1.0, 2.0]), [1.0, 4.0]).item()
     2.0
     """
-    if not isinstance(target, Tensor):
-        target = Tensor(target)
+    prediction, target = (a if isinstance(a, Tensor) else Tensor(a) for a in (prediction, target))
     if prediction.shape != target.shape:
         raise ValueError(
             f"mse_loss: prediction has shape {prediction.shape}, target {target.shape}"
         )
+    if "c" in (prediction.dtype.kind, target.dtype.kind):
+        raise TypeError(f"mse_loss is of real numbers; got {prediction.dtype} and {target.dtype}")
     if not prediction.size:
         raise ValueError(f"mse_loss of no entries: shape {prediction.shape}")
     return SquaredError()(prediction, target)

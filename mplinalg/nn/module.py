@@ -13,7 +13,7 @@ from ..ops.dispatch import ops_on
 from .autograd import Array, Tensor
 from .scopes import state
 
-__all__ = ["Module", "Parameter", "Sequential", "generators"]
+__all__ = ["Module", "Parameter", "Sequential", "generators", "parameter_dtype"]
 
 
 class Parameter(Tensor):
@@ -40,8 +40,11 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, name: str = "") -> None:
         super().__init__(data)
-        if self.data.dtype.char not in "fd":
-            self.data = self.data.astype(np.float32)
+        dtype = self.data.dtype
+        if dtype.kind == "c":
+            raise TypeError(f"parameters are real; got {dtype}, shape {self.shape}")
+        if dtype.char not in "fd" or not dtype.isnative:
+            self.data = self.data.astype(dtype.char if dtype.char in "fd" else np.float32)
         self.requires_grad = True
         self.name = name
 
@@ -209,7 +212,8 @@ class Module:
         Raises
         ------
         ValueError
-            Names that are missing or too many, or other shapes. Nothing is changed then.
+            Names that are missing or too many, other shapes, or what cannot become the dtype that
+            is here, such as complex numbers. Nothing is changed then.
         """
         entries = dict(self._entries())
         missing, foreign = sorted(entries.keys() - values), sorted(values.keys() - entries)
@@ -219,11 +223,15 @@ class Module:
         for name, value in entries.items():
             old = value.data if isinstance(value, Parameter) else getattr(*value)
             given = values[name]
+            if isinstance(given, np.ma.MaskedArray):
+                raise ValueError(f"{name} is a masked array in the state dict")
             array = given if type(given) is type(old) else np.asarray(given)
             if array.shape != old.shape:
                 raise ValueError(
                     f"{name} has shape {array.shape} in the state dict, {old.shape} here"
                 )
+            if not np.can_cast(array.dtype, old.dtype, "same_kind"):
+                raise ValueError(f"{name} is {array.dtype} in the state dict, {old.dtype} here")
             new[name] = old, array
         for name, (old, array) in new.items():
             if isinstance(entries[name], Parameter):
@@ -245,8 +253,7 @@ class Module:
         TypeError
             A dtype other than float32 and float64.
         """
-        if dtype is not None and np.dtype(dtype).char not in "fd":
-            raise TypeError(f"parameters are float32 or float64; got {np.dtype(dtype)}")
+        dtype = None if dtype is None else parameter_dtype(dtype)
         if device not in (None, "cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda; got {device!r}")
 
@@ -350,6 +357,20 @@ class Sequential(Module):
 
     def settings(self) -> str:
         return ", ".join(map(repr, self.layers))
+
+
+def parameter_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64, which parameters may be.
+
+    Raises
+    ------
+    TypeError
+        It is another.
+    """
+    found = np.dtype(dtype)
+    if found.char not in "fd" or not found.isnative:
+        raise TypeError(f"parameters are float32 or float64; got {found}")
+    return found
 
 
 def generators(net: Module) -> dict[str, np.random.Generator]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,9 +104,13 @@ class Power(Operation):
     """x^p with a number p."""
 
     def __init__(self, exponent: float) -> None:
-        if isinstance(exponent, Node):
-            raise TypeError("the exponent of ** is a number; for tensors, (y * x.log()).exp()")
-        self.exponent = exponent
+        if not isinstance(exponent, numbers.Real):
+            raise TypeError(
+                "the exponent of ** is a real number; for tensors, (y * x.log()).exp(); "
+                f"got {exponent!r}"
+            )
+        # of a number of NumPy, the one that keeps the dtype of x
+        self.exponent: Any = exponent.item() if isinstance(exponent, np.generic) else exponent
 
     def forward(self, x: Array) -> Array:
         self.x = x
@@ -170,14 +176,15 @@ class Tanh(Operation):
 
 
 class Sigmoid(Operation):
-    """1 / (1 + e^-x) = (1 + tanh(x / 2)) / 2, where nothing overflows."""
+    """1 / (1 + e^-x), to all digits; 0 where e^-x overflows."""
 
     def forward(self, x: Array) -> Array:
-        y = ops_for(x).xp.tanh(0.5 * x)
+        xp = ops_for(x).xp
+        with np.errstate(over="ignore"):
+            y = xp.exp(-1.0 * x)
         y += 1
-        y *= 0.5
-        self.y = y
-        return y
+        self.y = xp.reciprocal(y)
+        return self.y
 
     def backward(self, grad: Array) -> Sequence[Array | None]:
         return (grad * (self.y * (1 - self.y)),)
@@ -210,6 +217,8 @@ class Abs(Operation):
 
 class _Reduction(Operation):
     def __init__(self, axis: Axis, keepdims: bool) -> None:
+        if not (axis is None or isinstance(axis, (int, tuple))):
+            axis = operator.index(axis)
         self.axis, self.keepdims = axis, keepdims
 
 

@@ -13,9 +13,10 @@ from ..ops import ops_for
 from ..ops.dispatch import nn_ops_for
 from . import convolution, init
 from .autograd import Array, Operation, Tensor
+from .checks import count, number
 from .geometry import Geometry, pair
 from .layers import affine_parameters, require_dtype
-from .module import Module, Parameter
+from .module import Module, Parameter, parameter_dtype
 from .pooled import PooledConvolution, is_one
 from .pooling import MaxPool2d, Pair, require_images, short
 from .scopes import state
@@ -210,8 +211,9 @@ class BatchNorm2d(Module):
     ----------
     channels : int
     eps : float, default 1e-5
+        At least 0.
     momentum : float, default 0.1
-        running <- (1 - momentum) running + momentum (that of the batch; var with N - 1).
+        In [0, 1]: running <- (1 - momentum) running + momentum (that of the batch; var with N - 1).
     dtype : dtype, default float32
 
     Attributes
@@ -223,8 +225,9 @@ class BatchNorm2d(Module):
 
     Raises
     ------
-    ValueError
-        When called: an input of another shape; in training, one value a channel.
+    ValueError, TypeError
+        Options out of range. When called: an input of another shape; in training, one value a
+        channel.
 
     References
     ----------
@@ -247,7 +250,8 @@ class BatchNorm2d(Module):
         self, channels: int, eps: float = 1e-5, momentum: float = 0.1, *,
         dtype: DTypeLike = np.float32,
     ) -> None:  # fmt: skip
-        self.eps, self.momentum = eps, momentum
+        channels, dtype = count("channels", channels), parameter_dtype(dtype)
+        self.eps, self.momentum = number("eps", eps), number("momentum", momentum, 0, 1)
         self.weight = Parameter(init.ones((channels,), dtype=dtype), "weight")
         self.bias = Parameter(init.zeros((channels,), dtype=dtype), "bias")
         self.running_mean: Array = init.zeros((channels,), dtype=dtype)
@@ -259,10 +263,10 @@ class BatchNorm2d(Module):
         if not self.training:
             scale = 1 / x.xp.sqrt(self.running_var + self.eps)
             g = self.weight * Tensor(scale)
-            b = self.bias - g * Tensor(self.running_mean)
+            b = self.bias - g * Tensor(self.running_mean.copy())  # training changes it in place
             return x * g.reshape(-1, 1, 1) + b.reshape(-1, 1, 1)
-        count = x.size // x.shape[1]
-        if count < 2:
+        size = x.size // x.shape[1]
+        if size < 2:
             raise ValueError(f"{self.label()}: input has shape {x.shape}: one value a channel")
         operation = Normalization(self.eps)
         y = operation(x, self.weight, self.bias)
@@ -270,7 +274,7 @@ class BatchNorm2d(Module):
         self.running_mean *= 1 - new
         self.running_mean += new * operation.mean
         self.running_var *= 1 - new
-        self.running_var += new * count / (count - 1) * operation.var
+        self.running_var += new * size / (size - 1) * operation.var
         self.num_batches_tracked += 1
         return y
 

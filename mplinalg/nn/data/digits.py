@@ -16,6 +16,7 @@ def digits(dtype: DTypeLike = np.float32) -> tuple[NDArray[Any], NDArray[np.int6
     Parameters
     ----------
     dtype : dtype, optional
+        Floating point.
 
     Returns
     -------
@@ -26,6 +27,8 @@ def digits(dtype: DTypeLike = np.float32) -> tuple[NDArray[Any], NDArray[np.int6
 
     Raises
     ------
+    ValueError
+        Another dtype.
     ImportError
         scikit-learn is not installed.
 
@@ -40,6 +43,8 @@ def digits(dtype: DTypeLike = np.float32) -> tuple[NDArray[Any], NDArray[np.int6
     >>> x.shape, y[:5]
     ((1797, 1, 8, 8), array([0, 1, 2, 3, 4]))
     """
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"dtype must be of floating point; got {np.dtype(dtype)}")
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as error:
