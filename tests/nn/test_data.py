@@ -87,6 +87,19 @@ def test_csv_that_is_none(table, text, message):
     assert "table.csv" in str(caught.value)
 
 
+def test_csv_lines_of_nothing_but_delimiters(table):
+    for text, delimiter in (("1\t2\n\t\n3\t4\n", "\t"), ("1 2\n \n3 4\n", " ")):
+        with pytest.raises(ValueError, match="line 2, column 0: the field is empty"):
+            data.read_csv(table(text), delimiter=delimiter)
+
+
+def test_csv_lines_of_spaces_are_blank(table):
+    for text in ("1,2\n   \n3,4\n", "  \na,b\n \t\n1,2\n  \n3,4\n  ", "1,2\r\n  \r\n3,4\r\n"):
+        assert data.read_csv(table(text)).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="line 3, column 1: 'x' is not a number"):
+        data.read_csv(table("1,2\n  \n3,x\n"))
+
+
 def test_csv_options(table):
     path = table("\na,b\n1,0\n2,5\n")
     for target, message in (
@@ -204,6 +217,11 @@ def test_idx_that_is_none(content, message, tmp_path):
 
 
 # -- digits and images --------------------------------------------------------------------------
+
+
+def test_digits_are_no_whole_numbers():
+    with pytest.raises(ValueError, match="dtype must be of floating point; got int32"):
+        data.digits(np.int32)
 
 
 def test_digits():

@@ -7,6 +7,7 @@ import gzip
 import io
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -126,7 +127,7 @@ def _text(name: str) -> str:
 def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The lines that hold something, with their numbers."""
     for number, line in enumerate(io.StringIO(text), start=1):
-        if line.strip():
+        if line.strip() or delimiter in line:
             yield number, [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
 
 
@@ -150,17 +151,27 @@ def _number(field: str) -> float | None:
 def _numbers(text: str, name: str, skip: bool, delimiter: str, dtype: np.dtype) -> NDArray[Any]:
     if sum(1 for _, _ in zip(range(2), _lines(text, delimiter), strict=False)) <= skip:
         raise ValueError(f"{name}: holds the names of columns and no numbers")
+    before = _before_data(text, delimiter) if skip else 0
     try:
-        table = np.loadtxt(
-            io.StringIO(text), dtype=np.float64, comments=None, delimiter=delimiter, ndmin=2,
-            quotechar='"', skiprows=_before_data(text, delimiter) if skip else 0,
-        )  # fmt: skip
-    except ValueError as error:
-        raise ValueError(f"{name}, {_fault(text, skip, delimiter) or error}") from None
+        table = _loaded(text, before, delimiter)
+    except ValueError:
+        if fault := _fault(text, skip, delimiter):
+            raise ValueError(f"{name}, {fault}") from None
+        try:  # NumPy's reader skips no lines of spaces
+            table = _loaded(re.sub(r"(?m)^[^\S\n]+$", "", text), before, delimiter)
+        except ValueError as error:
+            raise ValueError(f"{name}, {error}") from None
     if not np.abs(table).max() <= np.finfo(dtype).max:  # NaN is not, either
         fault = _fault(text, skip, delimiter, float(np.finfo(dtype).max))
         raise ValueError(f"{name}, {fault or f'a number is not finite in {dtype}'}")
     return table
+
+
+def _loaded(text: str, before: int, delimiter: str) -> NDArray[Any]:
+    return np.loadtxt(
+        io.StringIO(text), dtype=np.float64, comments=None, delimiter=delimiter, ndmin=2,
+        quotechar='"', skiprows=before,
+    )  # fmt: skip
 
 
 def _before_data(text: str, delimiter: str) -> int:
