@@ -52,6 +52,7 @@ def save(
             "history": standing.history.rows,
             "seed": standing.seed,
             "best": None if best is None else best.state_dict(),
+            "precision": None if recipe is None else recipe.name,
         },
         arrays=None if best is None else best.values,
     )
@@ -73,6 +74,12 @@ def restored(path: str | os.PathLike[str], net: Module, recipe: Recipe | None) -
         best = None if state is None else Best.from_state(state, found.arrays)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: not written by Model.save: {error}") from error
+    began = found.extra.get("precision")  # None: not compiled, or of a file without it
+    if recipe is not None and began not in (None, recipe.name):
+        raise ValueError(
+            f"{os.fspath(path)}: saved in training with precision={began!r}, the model is compiled "
+            f"for {recipe.name!r}: to take the network alone, load before compile"
+        )
     if recipe is None:
         found.restore(net)
     else:

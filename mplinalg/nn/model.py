@@ -394,8 +394,8 @@ class Model:
         Raises
         ------
         FileNotFoundError, ValueError
-            There is no such file; it is damaged, foreign, or of another network. Nothing is changed
-            then.
+            There is no such file; it is damaged, foreign, of another network, or of training in
+            another precision. Nothing is changed then.
         """
         standing = keeping.restored(path, self.net, self._compiled)
         self.epoch, self.history, self._seed, self._best = standing

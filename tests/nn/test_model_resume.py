@@ -273,3 +273,24 @@ def test_a_model_that_is_not_compiled_takes_the_network(tmp_path):
     assert other.history["loss"] == model.history["loss"]
     with pytest.raises(RuntimeError, match="call compile first"):
         other.evaluate(x, y)
+
+
+@pytest.mark.parametrize("saved", ["fp32", "bf16-mixed", "fp16-mixed", "fp64"])
+@pytest.mark.parametrize("here", ["fp32", "bf16-mixed", "fp16-mixed", "fp64"])
+def test_training_goes_on_in_the_precision_that_it_began_in(saved, here, tmp_path):
+    def model(precision):
+        return small(precision, np.float64 if precision == "fp64" else np.float32)
+
+    x, y = drawn()
+    first, second = model(saved), model(here)
+    first.fit(x, y)
+    first.save(tmp_path / "a.safetensors")
+    state = second.net.state_dict()
+    if saved == here:
+        assert second.load(tmp_path / "a.safetensors").epoch == 1
+        return
+    message = rf"a\.safetensors: .*precision='{saved}'.*compiled for '{here}'"
+    with pytest.raises(ValueError, match=message):
+        second.load(tmp_path / "a.safetensors")
+    assert second.epoch == 0
+    assert is_same(second.net.state_dict(), state)
