@@ -320,10 +320,10 @@ def _safetensors() -> ModuleType:
 def _on_host(a: Any, name: str) -> Array:
     if is_on_device(a):
         a = a.get()
-    if not is_on_host(a) or a.dtype.kind not in "biuf":
+    if not is_on_host(a) or a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
         kind = a.dtype if is_on_host(a) else type(a).__name__
         raise TypeError(f"{name!r} must be an array of numbers to be saved; got {kind}")
-    return np.asarray(a, order="C")
+    return np.asarray(a, a.dtype.newbyteorder("="), order="C")
 
 
 def _digest(tensors: Mapping[str, Array], text: str) -> str:

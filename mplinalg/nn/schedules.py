@@ -120,7 +120,7 @@ class Step(Schedule):
         self.every, self.factor = count("every", every), number("factor", factor)
 
     def rate(self, initial: float, epoch: int) -> float:
-        return initial * self.factor ** (epoch // self.every)
+        return initial * _power(self.factor, epoch // self.every)
 
 
 class Exponential(Schedule):
@@ -135,7 +135,15 @@ class Exponential(Schedule):
         self.factor = number("factor", factor)
 
     def rate(self, initial: float, epoch: int) -> float:
-        return initial * self.factor**epoch
+        return initial * _power(self.factor, epoch)
+
+
+def _power(factor: float, times: int) -> float:
+    """Infinite where it is too large, which optimisers refuse."""
+    try:
+        return factor**times
+    except OverflowError:
+        return math.inf
 
 
 class Cosine(Schedule):

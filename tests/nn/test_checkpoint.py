@@ -142,6 +142,17 @@ def test_arrays_of_all_kinds(tmp_path, rng):
         assert loaded[name].shape == a.shape
 
 
+def test_arrays_of_the_other_byte_order(tmp_path):
+    a = np.arange(3, dtype=np.dtype(np.float32).newbyteorder("S"))
+    checkpoint.save(tmp_path / "c", {"a": a})
+    assert checkpoint.load(tmp_path / "c").model["a"].tolist() == [0, 1, 2]
+
+
+def test_formats_that_are_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="'a' must be an array of numbers to be saved; got"):
+        checkpoint.save(tmp_path / "c", {"a": np.ones(2, np.longdouble)})
+
+
 @pytest.mark.parametrize("place", KINDS)
 def test_from_a_device(place, tmp_path):
     with library(place) as cupy:
