@@ -190,3 +190,15 @@ def test_losses_are_of_real_numbers():
         mse_loss(Tensor([1j]), [1.0])
     with pytest.raises(TypeError, match="real numbers; got float64 and complex128"):
         mse_loss(Tensor([1.0]), [1j])
+
+
+# -- schedules -----------------------------------------------------------------------------------
+
+
+def test_rates_that_are_too_large_for_a_number():
+    optimizer = nn.optim.GD([Parameter([1.0])], lr=1.0)
+    for schedule in (nn.schedules.Exponential(1e200), nn.schedules.Step(1, 1e200)):
+        schedule.apply(optimizer, 1)
+        with pytest.raises(ValueError, match=r"lr must be a finite number .*got inf"):
+            schedule.apply(optimizer, 2)
+        assert optimizer.lr == 1e200
