@@ -83,6 +83,7 @@ class Module:
     """
 
     training = True
+    draws_alike = False  # True: ranks that train together draw the same; there is a `draw`
     buffers: tuple[str, ...] = ()
     _place = ""
 
@@ -373,11 +374,11 @@ def parameter_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def generators(net: Module) -> dict[str, np.random.Generator]:
-    """Those of layers that draw random numbers, by name."""
+def generators(net: Module, *, apart: bool = False) -> dict[str, np.random.Generator]:
+    """Those of layers that draw random numbers, by name; `apart`: other ones on every rank."""
     found = {}
     for name, module in net.named_modules():
         rng = getattr(module, "rng", None)
-        if isinstance(rng, np.random.Generator):
+        if isinstance(rng, np.random.Generator) and not (apart and module.draws_alike):
             found[f"layer {name}"] = rng
     return found

@@ -44,7 +44,8 @@ def train_epoch(
     correct: Any = 0
     skipped = 0
     latest = loader.x[:0], None
-    with ranks.drawing(generators(net).values()):
+    alike: list[Any] = [module for _, module in net.named_modules() if module.draws_alike]
+    with ranks.drawing(generators(net, apart=True).values()):
         for batch in loader:
             x, y = ranks.share(*batch)
             recipe.optimizer.zero_grad()
@@ -64,6 +65,9 @@ def train_epoch(
                     recipe.backward(loss)
                     if recipe.has_labels:
                         correct = correct + (prediction.data.argmax(axis=1) == y).sum()
+                else:
+                    for module in alike:
+                        module.draw()
                 ranks.average(len(x) / len(batch[0]))
                 skipped += not recipe.update(max_norm, max_value)
             advance(1)

@@ -11,6 +11,7 @@ from mplinalg import nn
 from mplinalg.nn import optim, prune
 
 from ..device import cupy  # noqa: F401
+from .ranks import trained, weights
 
 SHARES = {"low": 0.5, "medium": 0.75, "high": 0.9}
 
@@ -173,6 +174,25 @@ def test_training_goes_on_from_a_file(tmp_path):
     assert "level.0.weight" in a
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("batch_size", [16, 7, 1])
+def test_ranks_draw_the_same_models(batch_size):
+    """Also those that have no sample of a batch."""
+    pytest.importorskip("safetensors")
+
+    def made():
+        both = prune.nested(mlp(dtype=np.float64), rng=1)
+        return nn.Model(both).compile(optim.SGD(both.parameters(), lr=0.1), "mse", precision="fp64")
+
+    x, y = data()
+    x, y = x[:33], np.eye(3)[y[:33]]
+    alone = made()
+    alone.fit(x, y, epochs=2, batch_size=batch_size)
+    for model in trained(3, made, x, y, epochs=2, batch_size=batch_size):
+        np.testing.assert_allclose(weights(model), weights(alone), rtol=0, atol=1e-13)
+        state = model.net.rng.bit_generator.state
+        assert state == alone.net.rng.bit_generator.state
 
 
 def test_parameters_are_back_after_an_error():

@@ -113,7 +113,8 @@ class Nested(Module):
     levels : mapping of str to array of integers
         By names of parameters, in their shapes: how many models keep an entry.
     rng : numpy.random.Generator or int, optional
-        Draws the models to train; `Model.save` keeps its state.
+        Draws the models to train, the same on ranks that train together if no layer has this
+        generator, too; `Model.save` keeps its state.
 
     Attributes
     ----------
@@ -133,6 +134,8 @@ class Nested(Module):
     ----------
     Yu, Yang, Xu, Yang and Huang, Slimmable neural networks, ICLR (2019), arXiv:1812.08928.
     """
+
+    draws_alike = True
 
     def __init__(
         self, net: Module, names: tuple[str, ...], levels: Mapping[str, Array], *, rng: Seed = None
@@ -169,8 +172,11 @@ class Nested(Module):
         return alone
 
     def forward(self, x: Tensor) -> Tensor:
-        name = self.names[self.rng.integers(len(self.names))] if self.training else self.current
-        return self.run(name, x)
+        return self.run(self.draw() if self.training else self.current, x)
+
+    def draw(self) -> str:
+        """The model that is trained next."""
+        return self.names[self.rng.integers(len(self.names))]
 
     def run(self, name: str, x: Any) -> Tensor:
         """What a model gives, in training too: the sum of several losses trains several."""
