@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..arguments import choice
 from .autograd import Tensor
 from .data import DataLoader
 from .losses import cross_entropy, mse_loss
-from .module import Module
+from .module import Module, Parameter
 from .optim import Optimizer
 from .scaling import LossScaler, clip_norm, clip_value
 from .schedules import Constant, Schedule
@@ -74,6 +74,7 @@ class Recipe:
                     f"precision={self.name!r} is for {wanted} parameters; {name} is "
                     f"{parameter.dtype}: see Module.to"
                 )
+        _check_places(net)
         mine = self.optimizer.parameters
         if {*map(id, mine)} != {*map(id, net.parameters())}:
             raise ValueError(
@@ -109,6 +110,31 @@ class Recipe:
             clip_value(self.optimizer.parameters, max_value)
         self.optimizer.step()
         return True
+
+
+def _check_places(net: Module) -> None:
+    """Refuse parameters in containers that modules do not look into."""
+    known = {*map(id, net.parameters())}
+    for place, module in net.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, (list, tuple, dict)) and any(
+                id(p) not in known for p in _contained(value)
+            ):
+                raise TypeError(
+                    f"{place}{'.' if place else ''}{name} of {type(module).__name__} holds "
+                    "parameters that would be neither trained nor saved: parameters are "
+                    "attributes of modules, and modules attributes or in lists"
+                )
+
+
+def _contained(value: Any) -> Iterator[Parameter]:
+    if isinstance(value, Parameter):
+        yield value
+    elif isinstance(value, Module):
+        yield from value.parameters()
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _contained(item)
 
 
 def recipe_for(

@@ -192,6 +192,42 @@ def test_losses_are_of_real_numbers():
         mse_loss(Tensor([1.0]), [1j])
 
 
+# -- models --------------------------------------------------------------------------------------
+
+
+class Holding(nn.Module):
+    def __init__(self, **values):
+        self.inner = nn.Linear(3, 2, rng=0)
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [Parameter([1.0])],
+        {"a": Parameter([1.0])},
+        {"a": nn.Linear(3, 2)},
+        [[nn.Linear(3, 2)]],
+        (None, {"b": [nn.Linear(3, 2)]}),
+    ],
+)
+def test_parameters_where_nobody_would_train_them(value):
+    net = nn.Sequential(Holding(kept=value))
+    optimizer = nn.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=r"0\.kept of Holding.*neither trained nor saved"):
+        nn.Model(net).compile(optimizer, "mse")
+
+
+def test_parameters_that_are_listed_once_more():
+    net = Holding()
+    net.mine, net.named = list(net.inner.parameters()), {"inner": net.inner}
+    nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+
+
 # -- schedules -----------------------------------------------------------------------------------
 
 
