@@ -219,13 +219,12 @@ class Model:
                     number(name, limit, open_ends="(")
             seed = self._seed if seed is None else count("seed", seed, 0)
             loader = tried_loader(
-                self.net, recipe, x, y, batch_size, shuffle=shuffle, drop_last=drop_last
-            )
-            held_out = None
-            if validation_data is not None:
-                held_out = tried_loader(
-                    self.net, recipe, *pair(validation_data), batch_size, whole=True
-                )
+                self.net, recipe, x, y, batch_size, shuffle=shuffle, drop_last=drop_last,
+                ranks=ranks.size,
+            )  # fmt: skip
+            held_out = None if validation_data is None else tried_loader(
+                self.net, recipe, *pair(validation_data), batch_size, whole=True
+            )  # fmt: skip
             if save_to is not None and ranks.is_first:
                 checkpoint.check_path(save_to)
             ranks.check_alike({

@@ -13,6 +13,8 @@ from .checks import count
 from .data import DataLoader, check_labels
 from .module import Module
 from .recipe import Recipe
+from .scopes import observed
+from .spatial import BatchNorm2d
 from .usage import in_use
 
 __all__ = ["as_inputs", "pair", "tried_loader"]
@@ -36,7 +38,7 @@ def as_inputs(x: Any, net: Module, name: str = "x") -> Array:
 
 def tried_loader(
     net: Module, recipe: Recipe, x: Any, y: Any, batch_size: int, *, whole: bool = False,
-    shuffle: bool = False, drop_last: bool = False,
+    shuffle: bool = False, drop_last: bool = False, ranks: int = 1,
 ) -> DataLoader:  # fmt: skip
     """Batches of data that fit: the first of them was tried, and all labels were looked at.
 
@@ -49,6 +51,8 @@ def tried_loader(
         A batch that is larger than the data is the data, and no error.
     shuffle, drop_last : bool
         As of `DataLoader`.
+    ranks : int
+        Among whom a batch is divided.
 
     Raises
     ------
@@ -73,7 +77,29 @@ def tried_loader(
         raise TypeError(f"the loss must be a Tensor of shape (); got {type(loss).__name__}")
     if loss.shape != ():
         raise ValueError(f"the loss must be one number, of shape (); got {loss.shape}")
+    if not whole and _least_share(loader, ranks) == 1:
+        _check_single(net, recipe, x[:1])
     return loader
+
+
+def _least_share(loader: DataLoader, ranks: int) -> int:
+    """The fewest samples of a batch that a rank trains on, if it has any."""
+    last = 0 if loader.drop_last else len(loader.x) % loader.batch_size
+    return min(max(1, size // ranks) for size in (loader.batch_size, last) if size)
+
+
+def _check_single(net: Module, recipe: Recipe, x: Array) -> None:
+    """Raise if training on one sample has nothing to normalise with."""
+
+    def look(layer: Module, x: Tensor) -> Tensor:
+        y = layer.forward(x)
+        if isinstance(layer, BatchNorm2d):
+            layer.require_values(x)
+        return y
+
+    if any(isinstance(module, BatchNorm2d) for _, module in net.named_modules()):
+        with in_use(net, recipe.precision), observed(look):
+            net(x)
 
 
 def pair(validation_data: Any) -> tuple[Any, Any]:

@@ -265,9 +265,8 @@ class BatchNorm2d(Module):
             g = self.weight * Tensor(scale)
             b = self.bias - g * Tensor(self.running_mean.copy())  # training changes it in place
             return x * g.reshape(-1, 1, 1) + b.reshape(-1, 1, 1)
+        self.require_values(x)
         size = x.size // x.shape[1]
-        if size < 2:
-            raise ValueError(f"{self.label()}: input has shape {x.shape}: one value a channel")
         operation = Normalization(self.eps)
         y = operation(x, self.weight, self.bias)
         new = self.momentum
@@ -277,6 +276,11 @@ class BatchNorm2d(Module):
         self.running_var += new * size / (size - 1) * operation.var
         self.num_batches_tracked += 1
         return y
+
+    def require_values(self, x: Tensor) -> None:
+        """Raise if an input has less than two values a channel, which have no variance."""
+        if x.size // x.shape[1] < 2:
+            raise ValueError(f"{self.label()}: input has shape {x.shape}: one value a channel")
 
     def flops(self, shape: tuple[int, ...]) -> int:
         # sums, differences, squares and their sums, three factors and terms; or one of each

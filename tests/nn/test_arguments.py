@@ -7,6 +7,9 @@ from mplinalg import nn
 from mplinalg.nn import Parameter, Tensor, cross_entropy, mse_loss
 from mplinalg.nn.operations import Exp
 
+from .models import is_same
+from .ranks import on_ranks, well
+
 # -- tensors -------------------------------------------------------------------------------------
 
 
@@ -226,6 +229,36 @@ def test_parameters_that_are_listed_once_more():
     net = Holding()
     net.mine, net.named = list(net.inner.parameters()), {"inner": net.inner}
     nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "size", "drop_last", "fits"),
+    [
+        (9, 4, 1, False, False), (9, 4, 1, True, True), (8, 4, 1, False, True),
+        (8, 1, 1, True, False), (8, 4, 2, False, True), (8, 4, 3, False, False),
+        (10, 4, 2, False, False), (9, 8, 3, True, True),
+    ],
+)  # fmt: skip
+def test_batches_that_cannot_be_normalised_are_found_before_training(
+    n, batch_size, size, drop_last, fits
+):
+    """One image of one position is one value a channel."""
+    pytest.importorskip("safetensors")
+
+    def work(comm):
+        net = nn.Sequential(nn.Conv2d(1, 2, 3, rng=0), nn.BatchNorm2d(2), nn.Flatten())
+        model = nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+        before = net.state_dict()
+        x, y = np.ones((n, 1, 3, 3)), np.ones((n, 2))
+        options = {"drop_last": drop_last, "comm": comm}
+        if fits:
+            assert model.fit(x, y, 1, batch_size, **options).rows
+            return
+        with pytest.raises(ValueError, match=r"BatchNorm2d\(2\): input has shape \(1, 2, 1, 1\)"):
+            model.fit(x, y, 1, batch_size, **options)
+        assert is_same(net.state_dict(), before)
+
+    well(on_ranks(size, work)[0])
 
 
 # -- schedules -----------------------------------------------------------------------------------
