@@ -101,6 +101,13 @@ class Tensor(Node):
     def __neg__(self) -> Tensor:
         return operations.Negative()(self)
 
+    def __eq__(self, other: object) -> bool:
+        if other is self or other is None:
+            return other is self
+        raise TypeError("tensors are not compared: compare arrays, x.data == y.data")
+
+    __hash__ = Node.__hash__
+
     def __getitem__(self, key: Any) -> Tensor:
         return operations.Index(key)(self)
 

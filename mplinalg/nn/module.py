@@ -330,12 +330,11 @@ class Sequential(Module):
         while k < len(layers):
             layer = layers[k]
             k += 1
-            # of the class itself: a subclass may compute something else
-            if k < len(layers) and "is_relu" in vars(type(layers[k])):
-                here = vars(type(layer))
+            if k < len(layers) and "is_relu" in _fusible(layers[k]):
+                here = _fusible(layer)
                 if (
                     "forward_relu_pool" in here and k + 1 < len(layers)
-                    and "is_max_pool" in vars(type(layers[k + 1]))
+                    and "is_max_pool" in _fusible(layers[k + 1])
                 ):  # fmt: skip
                     x = here["forward_relu_pool"](layer, x, layers[k + 1])
                     k += 2
@@ -358,6 +357,11 @@ class Sequential(Module):
 
     def settings(self) -> str:
         return ", ".join(map(repr, self.layers))
+
+
+def _fusible(layer: Module) -> Mapping[str, Any]:
+    """What its class itself has: a subclass may compute something else, and so may an instance."""
+    return {} if "forward" in vars(layer) else vars(type(layer))
 
 
 def parameter_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -59,6 +59,19 @@ def test_axes_may_be_integers_of_numpy(reduce, rng):
     assert (found == x.grad).all()
 
 
+@pytest.mark.parametrize("other", [1.0, np.ones(2), Tensor([1.0, 2.0]), [1.0, 2.0], "x"])
+def test_tensors_are_not_compared_by_what_they_are(other):
+    """x * (x == 1) would be 0 if that were False."""
+    x = Tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"compare arrays.*\.data"):
+        x == other  # noqa: B015
+    with pytest.raises(TypeError, match=r"compare arrays.*\.data"):
+        other != x  # noqa: B015
+    assert x == x
+    assert x != None  # noqa: E711
+    assert len({x, x, Tensor([1.0, 2.0])}) == 2
+
+
 def test_an_operation_is_called_once():
     x = Tensor([1.0], requires_grad=True)
     operation = Exp()
@@ -115,6 +128,22 @@ def test_sigmoid_of_whole_numbers():
 def test_parameters_of_layers_are_float32_or_float64(make, dtype):
     with pytest.raises(TypeError, match="parameters are float32 or float64; got"):
         make(dtype)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_with_a_forward_of_its_own_is_not_fused(place):
+    layers = nn.Conv2d(1, 6, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2)
+    seen = []
+
+    def forward(x):
+        seen.append(x.shape)
+        return type(layers[place]).forward(layers[place], x)
+
+    net, x = nn.Sequential(*layers), np.ones((2, 1, 8, 8), np.float32)
+    expected = net(x).data
+    layers[place].forward = forward
+    assert np.array_equal(net(x).data, expected)
+    assert len(seen) == 1
 
 
 def test_parameters_have_the_byte_order_of_the_machine():

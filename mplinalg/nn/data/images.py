@@ -40,7 +40,8 @@ def image_folder(
     ----------
     path : str or path-like
         Its folders are the classes, numbered by the order of their names. In them, files with the
-        suffix of an image are read in the order of their names; others are left out.
+        suffix of an image are read in the order of their names; others are left out. Pixels are
+        taken as they are stored, of several pictures in a file those of the first.
     size : (int, int), optional
         Height and width that images are resized to (bilinear). None: all have the same size.
     mode : {"RGB", "L"}, optional
