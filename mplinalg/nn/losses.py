@@ -145,7 +145,8 @@ def mse_loss(prediction: Tensor, target: Any) -> Tensor:
     >>> mse_loss(Tensor([1.0, 2.0]), [1.0, 4.0]).item()
     2.0
     """
-    prediction, target = (a if isinstance(a, Tensor) else Tensor(a) for a in (prediction, target))
+    prediction = prediction if isinstance(prediction, Tensor) else Tensor(prediction)
+    target = target if isinstance(target, Tensor) else Tensor(target)
     if prediction.shape != target.shape:
         raise ValueError(
             f"mse_loss: prediction has shape {prediction.shape}, target {target.shape}"

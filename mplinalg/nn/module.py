@@ -99,6 +99,8 @@ class Module:
     def __call__(self, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
             x = Tensor(x)
+            if x.dtype.kind == "c":
+                raise TypeError(f"{self.label()}: input of shape {x.shape} is {x.dtype}")
         if state.observer is None:
             return self.forward(x)
         return state.observer(self, x)

@@ -1,5 +1,7 @@
 """What tensors, operations, layers and losses refuse, and what they take care of."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,13 @@ def test_a_layer_with_a_forward_of_its_own_is_not_fused(place):
     layers[place].forward = forward
     assert np.array_equal(net(x).data, expected)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.MaxPool2d(1), nn.Softmax(), nn.Flatten()])
+def test_layers_take_real_arrays(layer):
+    """The larger of two complex numbers is not what anybody means."""
+    with pytest.raises(TypeError, match=rf"{re.escape(repr(layer))}: input .* complex128"):
+        nn.Sequential(layer)[0](np.ones((1, 1, 2, 2)) * 1j)
 
 
 def test_parameters_have_the_byte_order_of_the_machine():
