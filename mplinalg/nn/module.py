@@ -332,11 +332,12 @@ class Sequential(Module):
         while k < len(layers):
             layer = layers[k]
             k += 1
-            if k < len(layers) and "is_relu" in _fusible(layers[k]):
-                here = _fusible(layer)
+            # of the class itself: a subclass may compute something else
+            if k < len(layers) and "is_relu" in vars(type(layers[k])) and _is_plain(layers[k]):
+                here = vars(type(layer)) if _is_plain(layer) else {}
                 if (
                     "forward_relu_pool" in here and k + 1 < len(layers)
-                    and "is_max_pool" in _fusible(layers[k + 1])
+                    and "is_max_pool" in vars(type(layers[k + 1])) and _is_plain(layers[k + 1])
                 ):  # fmt: skip
                     x = here["forward_relu_pool"](layer, x, layers[k + 1])
                     k += 2
@@ -361,9 +362,9 @@ class Sequential(Module):
         return ", ".join(map(repr, self.layers))
 
 
-def _fusible(layer: Module) -> Mapping[str, Any]:
-    """What its class itself has: a subclass may compute something else, and so may an instance."""
-    return {} if "forward" in vars(layer) else vars(type(layer))
+def _is_plain(layer: Module) -> bool:
+    """Whether it has no `forward` but that of its class."""
+    return "forward" not in vars(layer)
 
 
 def parameter_dtype(dtype: DTypeLike) -> np.dtype[Any]:
