@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cupy
@@ -59,6 +59,14 @@ class CupyOps(Factorizations):
     def device(self) -> str:
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         return re.sub(r"[^A-Za-z0-9]+", "-", properties["name"].decode()).strip("-")
+
+    side_by_side = 1
+
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return [work(item) for item in items]
+
+    def serial(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     @property
     def fast_formats(self) -> tuple[Format, ...]:
@@ -138,6 +146,15 @@ class CupyOps(Factorizations):
     def extents(self, a: Array, *, rows: Array | None = None) -> tuple[Array, Array]:
         self.require_one_device(a, *(() if rows is None else (rows,)))
         return passes.extents(a, rows)
+
+    def sizes(self, a: Array, columns: Array) -> Array:
+        self.require_one_device(a, columns)
+        if a.size == 0:
+            return cupy.zeros((2, len(a)), columns.dtype)
+        size = abs(a) if a.dtype.kind != "c" else abs(a.real) + abs(a.imag)
+        columns[0] += size.sum(axis=0)
+        columns[1] = cupy.maximum(columns[1], size.max(axis=0))
+        return cupy.stack([size.sum(axis=1), size.max(axis=1)])
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         self.require_one_device(a, piv)

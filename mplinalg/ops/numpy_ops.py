@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cpu import routines
+from ..kernels.cpu import crew, routines
 from ..precision import FP32
 from .numpy_factors import Factorizations
 from .numpy_products import Products
@@ -32,6 +34,16 @@ class NumpyOps(Products, Factorizations, Systems, Residuals):
     notes: tuple[str, ...] = ()
     refines_from = 1
     device = f"{platform.machine()}-{os.cpu_count()}"
+
+    @property
+    def side_by_side(self) -> int:
+        return crew.crew_size()
+
+    def serial(self) -> AbstractContextManager[None]:
+        return crew.serial_blas()
+
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return crew.run_each(work, items)
 
     def synchronize(self) -> None:
         pass

@@ -132,6 +132,17 @@ class Products:
         conversion.line_extents(lines, left, right, pair, along_max, across_max)
         return (along_max, across_max) if along else (across_max, along_max)
 
+    def sizes(self, a: Array, columns: Array) -> Array:
+        lines, along = real_lines(a)
+        rows = np.zeros((2, a.shape[0]), columns.dtype)
+        of_lines, others = (rows, columns) if along else (np.empty_like(columns), rows)
+        pair = 2 if a.dtype.kind == "c" else 1
+        compiled("conversion").line_sizes(lines, pair, of_lines, others)
+        if not along:
+            columns[0] += of_lines[0]
+            np.maximum(columns[1], of_lines[1], out=columns[1])
+        return rows
+
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         lapack.laswp(a, piv, forward)
 

@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 
 from ..kernels.cpu import blas, routines
 from ..precision import real_dtype
+from .numpy_batched_common import BYTE_RATE
 from .numpy_lines import ROW_BLOCK, cabs1, compiled, hermitian_rows, real_lines, real_vector
 from .protocol import ColumnErrors
 
 Array = NDArray[Any]
+_LARGE = 2**24
+"""Bytes of A from which on the memory, not the caches, is what a thread waits for."""
+_ROWS = 16
+"""Rows of A that a thread takes together."""
 
 
 class Residuals:
@@ -83,10 +88,20 @@ class Residuals:
                 kernels.complex_hermitian(lines, upper, not along, x, size, r, d)
             else:
                 kernels.real_symmetric(lines, upper, x, size, r, d)
-        elif is_complex:
-            (kernels.complex_along if along else kernels.complex_across)(lines, x, size, r, d)
+        elif not along:
+            (kernels.complex_across if is_complex else kernels.real_across)(lines, x, size, r, d)
         else:
-            (kernels.real_along if along else kernels.real_across)(lines, x, size, r, d)
+            run, pair = (kernels.complex_along, 2) if is_complex else (kernels.real_along, 1)
+
+            def some(first: int, last: int) -> None:
+                rows = slice(pair * first, pair * last)
+                run(lines[first:last], x, size, r[rows], d[first:last])
+
+            if lines.nbytes < _LARGE:
+                some(0, len(lines))
+            else:
+                cost = lines.nbytes / len(lines) / BYTE_RATE
+                compiled("batched.threads").run_chunks(some, len(lines), cost, _ROWS)
 
     @staticmethod
     def _hermitian_product(a: Array, x: Array, r: Array, triangle: str) -> None:

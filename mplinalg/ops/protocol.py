@@ -10,7 +10,7 @@ A backend is right when it passes ``tests/ops/conformance.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -154,6 +154,16 @@ class Ops(Protocol):
         """Wait for everything that was asked for."""
 
     @property
+    def side_by_side(self) -> int:
+        """Calls of `each` that compute at the same time, at most; 1 within one of them."""
+
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """``work(item)`` of each item, which must not touch each other's results; their values."""
+
+    def serial(self) -> AbstractContextManager[Any]:
+        """What is not divided by `each` computes on one thread until this is left."""
+
+    @property
     def fast_formats(self) -> tuple[Format, ...]:
         """Formats below fp64 whose products are faster than those of the next finer one.
 
@@ -189,6 +199,13 @@ class Ops(Protocol):
         """Largest magnitudes of the rows and of the columns of diag(rows) a, in one pass.
 
         In a's real dtype; |re| + |im| for complex.
+        """
+
+    def sizes(self, a: Array, columns: Array) -> Array:
+        """Sums, and maxima, of |a|, or of |re| + |im|, along the rows, (2, m), in one pass.
+
+        Those of the columns are added to ``columns[0]``, and taken into the maxima ``columns[1]``.
+        NaN is larger than all else.
         """
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
+from .shares import strips, subtract_product
 from .tasks import Program, Tile, product_workspace
 
 __all__ = ["cholesky_program"]
@@ -37,7 +38,7 @@ def cholesky_program(
     block column k, or 0. What is above the diagonal in tiles ("L", k, k) has no meaning. With
     `most`, only so many block columns.
     """
-    program = Program()
+    program = Program(is_divided=fmt.is_native)  # products in others need workspace
     parts = grid.rows
     count = len(parts)
     factor = 4 if dtype.kind == "c" else 1
@@ -51,13 +52,14 @@ def cholesky_program(
             depth = extent(parts[j])
             program.add(
                 subtract_square, reads=(("L", k, j),), updates=(column[k],), options=options,
-                flops=factor * depth * width**2,
+                group=(k, j), flops=factor * depth * width**2,
                 workspace=product_workspace(fmt, depth * width),
             )  # fmt: skip
             for i in range(k + 1, count):
                 program.add(
                     subtract, reads=(("L", i, j), ("L", k, j)), updates=(column[i],),
-                    options=options, flops=factor * 2.0 * extent(parts[i]) * depth * width,
+                    options=options, group=(k, j),
+                    flops=factor * 2.0 * extent(parts[i]) * depth * width,
                     workspace=product_workspace(fmt, (extent(parts[i]) + width) * depth),
                 )  # fmt: skip
         info = ("info", k)
@@ -69,7 +71,7 @@ def cholesky_program(
         for i in range(k + 1, count):
             program.add(
                 solve_right, reads=(column[k],), updates=(column[i],),
-                flops=factor * extent(parts[i]) * width**2,
+                flops=factor * extent(parts[i]) * width**2, group=(k,),
             )  # fmt: skip
         program.results.update([*column.values(), info])
     return program
@@ -94,8 +96,10 @@ def subtract(
 ) -> tuple[Array, ...]:
     """A[i, k] <- A[i, k] - L[i, j] L[k, j]^H"""
     (left, right), (a,) = reads, updates
-    compute = None if fmt.is_native else fmt
-    ops.gemm(-1.0, left, right, 1.0, a, transb="C", compute=compute)
+    if fmt.is_native:
+        subtract_product(ops, left, right, a, "C")
+    else:
+        ops.gemm(-1.0, left, right, 1.0, a, transb="C", compute=fmt)
     return ()
 
 
@@ -112,5 +116,6 @@ def factor_diagonal(
 def solve_right(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """L[i, k] = A[i, k] L[k, k]^-H"""
     (lower,), (a,) = reads, updates
-    ops.trsm("R", lower, a, lower=True, trans="C")
+    rows = strips(ops, len(a))
+    ops.each(lambda part: ops.trsm("R", lower, a[part], lower=True, trans="C"), rows)
     return ()

@@ -24,12 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Heap", "empty", "resident_bytes"]
+__all__ = ["Heap", "empty", "owned", "resident_bytes"]
 
 _SLACK = 2**23
 """Bytes beyond the limit that are not looked at, and that tiles take before it is looked again."""
 _LARGE = 2**16
 """Bytes from which on an array has pages of its own."""
+_HUGE = 2**21
+"""Bytes from which on large pages are asked for, which take fewer faults to get."""
 _KEPT = 2**24
 """Bytes of pages that are kept to be used again."""
 
@@ -50,6 +52,8 @@ class _Pages:
             self._bytes -= size if pages is not None else 0
         if pages is None:
             pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+                pages.madvise(mmap.MADV_HUGEPAGE)
         array = np.frombuffer(pages, np.uint8)
         weakref.finalize(array, self._keep, pages).atexit = False
         return array
@@ -85,6 +89,13 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     return _pages.array(size).view(dtype).reshape(shape)
+
+
+def owned(tile: NDArray[Any]) -> NDArray[Any]:
+    """A copy, C-ordered, of pages as `empty`'s."""
+    copy = empty(tile.shape, tile.dtype)
+    copy[...] = tile
+    return copy
 
 
 def resident_bytes() -> int:

@@ -8,6 +8,7 @@ says, so the memory limit holds by construction.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -21,7 +22,7 @@ from ..ops.dispatch import free_bytes_on, ops_on, staging_on
 from ..ops.protocol import Array, Ops
 from ..ops.staging import Staging
 from ..precision import Format
-from .heap import Heap
+from .heap import Heap, owned
 from .limits import Limit, as_bytes
 from .plan import LOOKAHEAD, LimitTooSmall, Plan, list_bytes, make_plan, needed
 from .progress import Advance
@@ -218,10 +219,12 @@ class _Run:
     ) -> None:  # fmt: skip
         self.plan, self.inputs, self.store = plan, inputs, store
         self.staging, self.heap, self.progress = staging, heap, progress
+        self.changing = {key for task in plan.program.tasks for key in task.updates}
         self.tiles: dict[Key, Array] = {}
         self.saving: dict[Key, Future[None]] = {}
-        self.changed = threading.Condition()
-        self.done = -1  # the last task that was handed over
+        self.changed, self.telling = threading.Condition(), threading.Lock()
+        self.done = -1  # the last task that was handed over, as were all before it
+        self.beyond: set[int] = set()  # tasks behind one that was not
         self.ended = -1  # the last task that is known to have ended
         self.marks: dict[int, Any] = {}  # of the tasks between
         self.made_ready = 0  # steps
@@ -233,16 +236,22 @@ class _Run:
         )  # fmt: skip
 
     def go(self) -> Traffic:
-        steps, end = self.plan.steps, 0
+        count, number = len(self.plan.program.tasks), 0
         mover = threading.Thread(target=self._guarded, args=(self._move,), daemon=True)
-        with self.staging.computing(), ThreadPoolExecutor(1) as writer:
+        ops, is_divided = self.staging.ops, self.plan.program.is_divided
+        with (
+            self.staging.computing(), ops.serial() if is_divided else contextlib.nullcontext(),
+            ThreadPoolExecutor(1) as writer,
+        ):  # fmt: skip
             mover.start()
             try:
-                for number in range(len(self.plan.program.tasks)):
-                    while end < len(steps) and steps[end].task <= number:
-                        end += 1
-                    self._wait_for(end)
-                    self._compute(number, writer)
+                while number < count:
+                    group = self._group(number)
+                    if len(group) == 1:
+                        self._compute(number, writer)
+                    else:
+                        ops.each(lambda n: self._compute_beside(n, writer), group)
+                    number += len(group)
                 for future in list(self.saving.values()):
                     future.result()
             except _Stopped:
@@ -257,9 +266,32 @@ class _Run:
             raise self.failure
         return self.traffic
 
-    # -- the thread that computes ---------------------------------------------------------------
+    # -- the threads that compute ---------------------------------------------------------------
+
+    def _group(self, number: int) -> range:
+        """A task and those behind it that are computed at the same time: each thread as many.
+
+        What is left of a group is computed one after the other.
+        """
+        tasks, threads = self.plan.program.tasks, self.staging.ops.side_by_side
+        group, end = tasks[number].group, number + 1
+        if group is not None and threads > 1 and self.plan.program.is_divided:
+            while end < len(tasks) and tasks[end].group == group:
+                end += 1
+        some = (end - number) // threads * threads
+        return range(number, number + max(1, some))
+
+    def _compute_beside(self, number: int, writer: ThreadPoolExecutor) -> None:
+        try:
+            self._compute(number, writer)
+        except _Stopped:
+            raise
+        except BaseException as error:
+            self._fail(error)  # others may be waiting
+            raise _Stopped from error
 
     def _compute(self, number: int, writer: ThreadPoolExecutor) -> None:
+        self._wait_for_steps(number)
         task = self.plan.program.tasks[number]
         reads = [self.tiles[key] for key in task.reads]
         updates = [self.tiles[key] for key in task.updates]
@@ -271,19 +303,24 @@ class _Run:
                 self.saving[key] = writer.submit(
                     self._save, key, self.tiles[key], self.marks[number]
                 )
-            self.done = number
+            self.beyond.add(number)
+            while self.done + 1 in self.beyond:
+                self.done += 1
+                self.beyond.remove(self.done)
             self.changed.notify_all()
         if self.progress is not None:
-            self.progress(task.flops)
+            with self.telling:
+                self.progress(task.flops)
 
-    def _wait_for(self, steps: int) -> None:
-        """Until so many steps of the plan are made."""
+    def _wait_for_steps(self, number: int) -> None:
+        """Until the steps of the plan are made that come before a task."""
         began = time.perf_counter()
+        steps = self.plan.steps_before(number)
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.made_ready >= steps)
             if self.failure is not None:
                 raise _Stopped
-        self.traffic.waited += time.perf_counter() - began
+            self.traffic.waited += time.perf_counter() - began
 
     # -- the threads that move tiles ------------------------------------------------------------
 
@@ -335,6 +372,8 @@ class _Run:
         began = time.perf_counter()
         self._grow(key)
         tile = read(key)
+        if key in self.changing and not tile.flags.writeable:
+            tile = owned(tile)
         on_host = self.plan.program.tiles[key].on_host
         self.tiles[key] = tile if on_host else self.staging.upload(tile)
         self._count(kind, tile.nbytes, time.perf_counter() - began)

@@ -24,6 +24,7 @@ Algorithms, DIMACS 50 (1999) 161, section 2 (left-looking, and its traffic).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
 from .pivots import Moves, gather_rows, move_rows, moves_of
+from .shares import strips, subtract_product
 from .tasks import Program, Tile, product_workspace
 
 __all__ = ["PANEL", "lu_program", "panel_workspace"]
@@ -49,7 +51,7 @@ def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None =
     ("info", k) is, for the block column k, the first column whose pivot is zero, counted from 1
     from the left of the matrix, or 0. With `most`, only so many block columns.
     """
-    program = Program()
+    program = Program(is_divided=fmt.is_native)  # products in others need workspace
     parts = grid.rows
     count = len(parts)
     complex_factor = 4 if dtype.kind == "c" else 1
@@ -71,7 +73,7 @@ def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None =
             for i in range(j + 1, count):
                 program.add(
                     subtract, reads=(("LU", i, j), column[j]), updates=(column[i],),
-                    options={"fmt": fmt},
+                    options={"fmt": fmt}, group=(k, j),
                     flops=complex_factor * 2.0 * extent(parts[i]) * height * width,
                     workspace=product_workspace(fmt, (extent(parts[i]) + width) * height),
                 )  # fmt: skip
@@ -102,14 +104,16 @@ def panel_workspace(m: int, width: int) -> int:
 def interchange(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """A[j:, k] <- P_j A[j:, k]"""
     (moves,) = reads
-    move_rows(ops, updates, moves)
+    columns = strips(ops, updates[0].shape[1])
+    ops.each(lambda part: move_rows(ops, [tile[:, part] for tile in updates], moves), columns)
     return ()
 
 
 def eliminate(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """U[j, k] = L[j, j]^-1 A[j, k]"""
     (lu,), (a,) = reads, updates
-    ops.trsm("L", lu, a, lower=True, unit=True)
+    columns = strips(ops, a.shape[1])
+    ops.each(lambda part: ops.trsm("L", lu, a[:, part], lower=True, unit=True), columns)
     return ()
 
 
@@ -118,7 +122,10 @@ def subtract(
 ) -> tuple[Array, ...]:
     """A[i, k] <- A[i, k] - L[i, j] U[j, k]"""
     (left, right), (a,) = reads, updates
-    ops.gemm(-1.0, left, right, 1.0, a, compute=None if fmt.is_native else fmt)
+    if fmt.is_native:
+        subtract_product(ops, left, right, a)
+    else:
+        ops.gemm(-1.0, left, right, 1.0, a, compute=fmt)
     return ()
 
 
@@ -142,14 +149,16 @@ def factor_column(
         right = slice(s.stop, top.shape[1])
         # U12 = L11^-1 A12
         ops.trsm("L", lu, top[s, right], lower=True, unit=True)
-        for tile in tiles:
-            below = tile[s.stop if tile is top else 0 :]
-            # L21 = A21 U11^-1
-            ops.trsm("R", lu, below[:, s], lower=False)
-            # A22 <- A22 - L21 U12
-            compute = None if fmt.is_native else fmt
-            ops.gemm(-1.0, below[:, s], top[s, right], 1.0, below[:, right], compute=compute)
+        below = [top[s.stop :], *tiles[1:]]
+        ops.each(functools.partial(_eliminate_below, ops, lu, top[s, right], s, fmt), below)
     return moves_of(order), np.array([info])
+
+
+def _eliminate_below(ops: Ops, lu: Array, u12: Array, s: slice, fmt: Format, tile: Array) -> None:
+    """L21 = A21 U11^-1, A22 <- A22 - L21 U12, of some rows."""
+    left, right = tile[:, s], tile[:, s.stop :]
+    ops.trsm("R", lu, left, lower=False)
+    ops.gemm(-1.0, left, u12, 1.0, right, compute=None if fmt.is_native else fmt)
 
 
 def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.int64], Array, int]:
@@ -158,19 +167,22 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
     Returns their places, in order of elimination; their L11 and U11, in one array; and the number
     of the first pivot, from 1, that is zero, or 0.
     """
-    matches, start = [], 0
+    spans, start = [], 0
     for tile in tiles:
-        first = max(start, s.start)
-        stop = start + len(tile)
-        if first < stop:
-            matches.append(_match(ops, tile[first - start :, s], np.arange(first, stop)))
-        start = stop
+        spans.append((tile, start, max(start, s.start), start + len(tile)))
+        start += len(tile)
+    matches = ops.each(
+        lambda span: _match(ops, span[0][span[2] - span[1] :, s], np.arange(span[2], span[3])),
+        [span for span in spans if span[2] < span[3]],
+    )
+
+    def play(pair: Any) -> Any:
+        rows = np.concatenate([pair[0][0], pair[1][0]])
+        return _match(ops, gather_rows(ops, tiles, rows, s), rows)
+
     while len(matches) > 1:
-        paired = []
-        for a, b in zip(matches[::2], matches[1::2], strict=False):
-            rows = np.concatenate([a[0], b[0]])
-            paired.append(_match(ops, gather_rows(ops, tiles, rows, s), rows))
-        matches = paired + matches[len(matches) - len(matches) % 2 :]
+        left = matches[len(matches) - len(matches) % 2 :]
+        matches = ops.each(play, list(zip(matches[::2], matches[1::2], strict=False))) + left
     return matches[0]
 
 

@@ -1,4 +1,6 @@
-"""Memory maps, read from their files: pages that are mapped would count as memory."""
+"""Files as arrays: parts of them, mapped for as long as a tile is in memory; and memory maps of
+users, which are read from their files, as pages that stay mapped would count as memory.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ from numpy.typing import NDArray
 
 from .heap import empty
 
-__all__ = ["MappedFile", "mapped_file", "unmapped"]
+__all__ = ["MappedFile", "file_part", "mapped_file", "unmapped"]
 
 Array = NDArray[Any]
+_LARGE = 2**18
+"""Bytes from which on it takes less time to map a part of a file than to copy it."""
+_ALIGNED = 16
 _SAMPLE = 4096
 """Bytes of a line that tell whether a file still is the one that was mapped."""
 
@@ -58,6 +63,22 @@ class MappedFile:
             return self._lines(columns, rows).T
         return self._lines(rows, columns)
 
+    def view(self, rows: slice, columns: slice) -> Array | None:
+        """A rectangle without a copy, as `file_part`: of contiguous lines; else None."""
+        outer, inner = (columns, rows) if self.by_columns else (rows, columns)
+        shape = outer.stop - outer.start, inner.stop - inner.start
+        if shape[1] * self.dtype.itemsize != self.stride:
+            return None
+        with open(self.name, "rb", buffering=0) as file:
+            if _identity(file.fileno()) != self.identity:
+                return None
+            place = self.place + outer.start * self.stride
+            part = file_part(file.fileno(), place, shape[0] * self.stride)
+        if part is None:
+            return None
+        lines = part.view(self.dtype).reshape(shape)
+        return lines.T if self.by_columns else lines
+
     def _lines(self, outer: slice, inner: slice) -> Array:
         size = self.dtype.itemsize
         part = empty((outer.stop - outer.start, inner.stop - inner.start), self.dtype)
@@ -87,6 +108,27 @@ class MappedFile:
             )
         except OSError:
             return False
+
+
+def file_part(descriptor: int, place: int, size: int) -> NDArray[np.uint8] | None:
+    """Bytes of a file without a copy, not to be written; mapped as long as the array is there.
+
+    None if they are few, not all there, not aligned as numbers are, or cannot be mapped. The pages
+    are there when this returns, so that whoever computes with them does not wait for a disk.
+    """
+    begin = place - place % mmap.ALLOCATIONGRANULARITY
+    if size < _LARGE or place % _ALIGNED or not hasattr(mmap, "MAP_POPULATE"):
+        return None
+    if os.fstat(descriptor).st_size < place + size:  # beyond its end there is nothing to touch
+        return None
+    try:
+        pages = mmap.mmap(
+            descriptor, place + size - begin, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
+            prot=mmap.PROT_READ, offset=begin,
+        )  # fmt: skip
+    except (OSError, ValueError):
+        return None
+    return np.frombuffer(pages, np.uint8, size, place - begin)
 
 
 def mapped_file(a: Any) -> MappedFile | None:

@@ -14,6 +14,10 @@ from .tasks import Program, Tile
 __all__ = ["measure_program", "residual_program", "row_blocks"]
 
 
+_FUSED = 2
+"""Right-hand sides whose residuals are computed without |A| on a CPU (`NumpyOps.fused_columns`)."""
+
+
 def row_blocks(shape: tuple[int, int], itemsize: int, most: int) -> list[slice]:
     """Blocks of whole rows of at most `most` bytes; of one row at least."""
     m, n = shape
@@ -60,7 +64,9 @@ def residual_program(
 
     Inputs besides the blocks ("rows", i) are ("x",) and ("b", i).
     """
-    program, real = Program(), real_dtype(dtype)
+    # what a task allocates is counted once: where it is nothing, several may run
+    is_lean = nrhs <= _FUSED and magnitude and not extended
+    program, real = Program(is_divided=is_lean), real_dtype(dtype)
     program.tiles[("x",)] = Tile((n, nrhs), dtype)
     factor = 4 if dtype.kind == "c" else 1
     for i, rows in enumerate(blocks):
@@ -72,7 +78,7 @@ def residual_program(
         writes = (r, d) if magnitude else (r,)
         program.add(
             residual, reads=(block, ("x",), b), writes=writes,
-            options={"magnitude": magnitude, "extended": extended},
+            options={"magnitude": magnitude, "extended": extended}, group=(0,),
             flops=factor * 2.0 * height * n * nrhs,
             workspace=height * n * dtype.itemsize if magnitude or extended else 0,
         )  # fmt: skip
@@ -86,11 +92,7 @@ def residual_program(
 def measure(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """Sums and largest entries of the rows, and of the columns so far."""
     (a,), (columns,) = reads, updates
-    xp = ops.xp
-    size = abs(a) if a.dtype.kind != "c" else abs(a.real) + abs(a.imag)
-    columns[0] += size.sum(axis=0)
-    columns[1] = xp.maximum(columns[1], size.max(axis=0))
-    return (xp.stack([size.sum(axis=1), size.max(axis=1)]),)
+    return (ops.sizes(a, columns),)
 
 
 def measure_apart(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:

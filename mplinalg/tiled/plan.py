@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ __all__ = ["LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "needed"]
 
 _NEVER = 2**62
 _FEW = 64
-LOOKAHEAD = 4
+LOOKAHEAD = 3
 """Tasks whose tiles stay while those of the next are loaded."""
 
 
@@ -104,6 +105,10 @@ class Steps(Sequence[Step]):
         self._tasks.append(task)
         self._after.append(after)
 
+    def before(self, number: int) -> int:
+        """How many are made before a task, or an earlier one."""
+        return bisect_right(self._tasks, number)
+
     def __len__(self) -> int:
         return len(self._keys)
 
@@ -133,10 +138,13 @@ class Plan:
     """
 
     program: Program
-    lookahead: int
     steps: Steps = field(default_factory=Steps)
     saves: dict[int, list[Key]] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
+
+    def steps_before(self, number: int) -> int:
+        """How many steps have to be made before a task."""
+        return self.steps.before(number)
 
 
 def needed(program: Program) -> int:
@@ -171,21 +179,16 @@ def make_plan(
     least = needed(program) + besides
     if limit < least:
         raise LimitTooSmall(least, limit)
-    for lookahead in range(LOOKAHEAD, -1, -1):
-        plan = _Planner(program, limit - workspace - besides, lookahead, stored).run()
-        if plan is not None:
-            plan.traffic.peak += workspace + besides
-            return plan
-    raise AssertionError("a program whose every task fits has a plan")
+    plan = _Planner(program, limit - workspace - besides, stored).run()
+    plan.traffic.peak += workspace + besides
+    return plan
 
 
 class _Planner:
     """Memory as it would be, task by task."""
 
-    def __init__(
-        self, program: Program, room: int, lookahead: int, stored: Collection[Key]
-    ) -> None:
-        self.plan = Plan(program, lookahead)
+    def __init__(self, program: Program, room: int, stored: Collection[Key]) -> None:
+        self.plan = Plan(program)
         self.sizes = {key: tile.nbytes for key, tile in program.tiles.items()}
         self.room, self.free = room, room
         self.stored = set(stored)  # what a load would find in the store
@@ -201,8 +204,7 @@ class _Planner:
         self.dead: deque[Key] = deque()  # needed no more, in the order of their last uses
         self.order = 0
 
-    def run(self) -> Plan | None:
-        """The plan; None if memory is too small for this lookahead."""
+    def run(self) -> Plan:
         plan, program, traffic = self.plan, self.plan.program, self.plan.traffic
         for number, task in enumerate(program.tasks):
             used = (*task.needs, *task.writes)
@@ -211,8 +213,7 @@ class _Planner:
                 if key in self.resident:
                     traffic.hits += 1
                     continue
-                if not self._make_room(self.sizes[key], number, used):
-                    return None
+                self._make_room(self.sizes[key], number, used)
                 self._take(key, number, is_new=key in task.writes)
             traffic.peak = max(traffic.peak, self.room - self.free)
             for key in used:
@@ -259,24 +260,31 @@ class _Planner:
 
     def _drop_the_dead(self, number: int) -> None:
         """At once, so that what comes next takes the same memory, which is in the cache."""
-        while self.dead and self.last_use[self.dead[0]] < number - self.plan.lookahead:
+        while self.dead and self.last_use[self.dead[0]] < number - LOOKAHEAD:
             self._drop(self.dead.popleft(), number, is_dead=True)
 
-    def _make_room(self, size: int, number: int, held: Collection[Key]) -> bool:
-        kept = []
-        recent = number - self.plan.lookahead
+    def _make_room(self, size: int, number: int, held: Collection[Key]) -> None:
+        """Drop tiles; of the last few tasks only if need be, those that have waited longest."""
+        kept: list[tuple[int, int, Key]] = []
         while self.free < size and self.victims:
             entry = heapq.heappop(self.victims)
-            key = entry[2]
             if not self._is_current(entry):
                 continue
-            if self.last_use[key] >= recent or key in held:
+            if entry[2] in held or self.last_use[entry[2]] >= number - LOOKAHEAD:
                 kept.append(entry)
-                continue
-            self._drop(key, number, is_dead=False)
+            else:
+                self._drop(entry[2], number, is_dead=False)
+        kept.sort(key=lambda entry: (self.last_use[entry[2]] >= number - 1, entry))
         for entry in kept:
-            heapq.heappush(self.victims, entry)
-        return self.free >= size
+            last = self.last_use[entry[2]]
+            while self.free < size and self.dead and self.last_use[self.dead[0]] <= last:
+                self._drop(self.dead.popleft(), number, is_dead=True)
+            if self.free < size and entry[2] not in held:
+                self._drop(entry[2], number, is_dead=False)
+            else:
+                heapq.heappush(self.victims, entry)
+        while self.free < size and self.dead:
+            self._drop(self.dead.popleft(), number, is_dead=True)
 
     def _drop(self, key: Key, number: int, *, is_dead: bool) -> None:
         what: Kind = "drop"

@@ -84,6 +84,12 @@ class ArraySource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "a": self.a if self._file is None else None}
 
+    def view(self, rows: slice, columns: slice) -> Array | None:
+        """A rectangle without a copy, which nobody may change, where a file has it in one piece."""
+        if self._file is None or self._file.dtype != self.dtype:
+            return None
+        return self._file.view(rows, columns)
+
     def read(self, rows: slice, columns: slice) -> Array:
         if self._file is not None:
             return self._file.read(rows, columns).astype(self.dtype, copy=False)
@@ -168,7 +174,7 @@ class Blocks:
         Of the blocks; a key ends in the numbers of both, or in that of the rows if there is but
         one block column.
     dtype : dtype
-        Of the blocks, which are new and C-ordered.
+        Of the blocks, which are C-ordered, and new if they may be written to.
     scaling : Scaling, optional
     is_checked : bool
         NaN and infinity are a ValueError.
@@ -222,6 +228,10 @@ class Reading:
     is_checked: bool
 
     def __call__(self) -> Array:
+        if self.dtype == self.source.dtype and self.factors[0] is None and not self.is_checked:
+            view = getattr(self.source, "view", lambda *_: None)(self.rows, self.columns)
+            if view is not None and view.flags.c_contiguous:
+                return view
         m, n = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
         height = max(1, _STRIP_BYTES // max(1, n * self.source.dtype.itemsize))
         if m <= height:

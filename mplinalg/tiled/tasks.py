@@ -63,6 +63,8 @@ class Task:
         Bytes that the kernel allocates besides.
     home : int, optional
         On a cluster tasks of the same number are run by the same worker, if it is there.
+    group : tuple of int, optional
+        Tasks of the same group that follow each other may run at the same time.
     """
 
     kernel: Kernel
@@ -73,6 +75,7 @@ class Task:
     flops: float = 0.0
     workspace: int = 0
     home: int | None = None
+    group: tuple[int, ...] | None = None
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -100,6 +103,8 @@ class Program:
         Every tile that a task touches.
     results : set of Key
         Tiles that are kept.
+    is_divided : bool
+        Its tasks come in groups, or divide their work by `Ops.each`: BLAS needs no more threads.
 
     A tile that a task needs and none before it writes is an input.
     """
@@ -107,6 +112,7 @@ class Program:
     tasks: list[Task] = field(default_factory=list)
     tiles: dict[Key, Tile] = field(default_factory=dict)
     results: set[Key] = field(default_factory=set)
+    is_divided: bool = False
 
     _shared: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
     _flops: dict[float, float] = field(default_factory=dict, repr=False)
@@ -116,6 +122,7 @@ class Program:
         self, kernel: Kernel, *, reads: tuple[Key, ...] = (), updates: tuple[Key, ...] = (),
         writes: tuple[Key, ...] = (), options: Mapping[str, Any] = _NO_OPTIONS,
         flops: float = 0.0, workspace: int = 0, home: int | None = None,
+        group: tuple[int, ...] | None = None,
     ) -> None:  # fmt: skip
         """Append a task. Of equal names, options and numbers one is kept: tasks may be many."""
         given = tuple(options.items())
@@ -126,6 +133,7 @@ class Program:
                 kernel, self._names(reads), self._names(updates), self._names(writes),
                 given, self._flops.setdefault(flops, flops),
                 self._sizes.setdefault(workspace, workspace), home,
+                None if group is None else self._shared.setdefault(group, group),
             )
         )  # fmt: skip
 
@@ -160,7 +168,7 @@ class Program:
             tasks = self._needed(kept_results)
             made_anew = kept_results.intersection(key for task in tasks for key in task.makes)
             if not made_anew:
-                return Program(tasks, self.tiles, self.results - kept_results)
+                return Program(tasks, self.tiles, self.results - kept_results, self.is_divided)
             kept_results -= made_anew
 
     def _needed(self, have: set[Key]) -> list[Task]:

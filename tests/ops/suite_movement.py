@@ -273,6 +273,37 @@ class MovementSuite(Suite):
                     assert is_small(abs(got[axis] - largest), allowed(1, dtype) * largest)
                 a.assert_untouched()
 
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_sizes(self, rng, dtype, layout):
+        for shape in SHAPES:
+            x, before = draw(rng, shape, dtype), abs(draw(rng, (2, shape[1]), real(dtype)))
+            a, columns = self.put(x, layout), self.to_device(before)
+            rows = self.to_host(self.ops.sizes(a.array, columns))
+            columns, size = self.to_host(columns), cabs1(x).astype("f8")
+            assert rows.dtype == columns.dtype == real(dtype)
+            exact = [(rows[0], size.sum(axis=1)), (rows[1], size.max(axis=1, initial=0.0)),
+                     (columns[0], before[0] + size.sum(axis=0)),
+                     (columns[1], size.max(axis=0, initial=0.0).clip(before[1]))]  # fmt: skip
+            for got, wanted in exact:
+                assert got.shape == wanted.shape
+                assert is_small(abs(got - wanted), allowed(max(shape), dtype) * wanted)
+            a.assert_untouched()
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_sizes_see_nan_and_infinity(self, rng, dtype, layout):
+        for at in [(0, 0), (30, 2), (69, 40)]:
+            for bad in (np.nan, np.inf):
+                x = draw(rng, (70, 41), dtype)
+                x[at] = bad
+                columns = self.to_device(np.zeros((2, 41), real(dtype)))
+                rows = self.to_host(self.ops.sizes(self.put(x, layout).array, columns))
+                for found, place in zip((rows, self.to_host(columns)), at, strict=True):
+                    same = np.isnan(found) if np.isnan(bad) else np.isposinf(found)
+                    assert same.sum() == 2
+                    assert same[:, place].all()
+
     def test_is_f_like(self):
         for layout, expected in [("F", True), ("F-view", True), ("C", False), ("C-view", False)]:
             assert self.ops.is_f_like(self.put(np.zeros((3, 4)), layout).array) == expected

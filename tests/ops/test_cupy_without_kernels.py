@@ -47,6 +47,7 @@ class TestWithoutKernels(OnDevice, Suite):
     test_amax_sees_nan_and_infinity = MovementSuite.test_amax_sees_nan_and_infinity
     test_lange = MovementSuite.test_lange
     test_extents = MovementSuite.test_extents
+    test_sizes = MovementSuite.test_sizes
     test_laswp = MovementSuite.test_laswp
     test_gemm_knows_no_scale = Level3Suite.test_gemm_in_half_precision_knows_no_scale
     test_gemm_counts_what_conversion_lost = Level3Suite.test_gemm_counts_what_conversion_lost

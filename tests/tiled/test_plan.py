@@ -138,18 +138,33 @@ def fewest_loads(words, room):
     return best[0]
 
 
+@pytest.mark.parametrize("ahead", [0, 3])
 @pytest.mark.parametrize("seed", range(20))
-def test_loads_are_as_few_as_can_be(seed):
+def test_loads_are_as_few_as_can_be(seed, ahead, monkeypatch):
+    monkeypatch.setattr(plan_module, "LOOKAHEAD", ahead)
     rng = np.random.default_rng(seed)
     words = ["".join(rng.choice(list("abcde"), 1 + seed % 2, replace=False)) for _ in range(9)]
     room = 3
     program = reading(words)
     plan = make_plan(program, room)
     walk(plan, room)
-    if plan.lookahead == 0:
+    if ahead == 0:
         assert plan.traffic.loaded == fewest_loads(words, room)
     else:  # room for tiles that are loaded ahead is room that others lack
         assert plan.traffic.loaded >= fewest_loads(words, room)
+
+
+def test_only_where_memory_is_short_the_tiles_of_recent_tasks_go():
+    """The first tasks need all of it; that does not take the loads ahead from those behind them."""
+    words = ["abcd", "efgh", *"ijklmn"]
+    plan = make_plan(reading(words), 4)
+    walk(plan, 4)
+    ready = {step.key[0]: step.after for step in plan.steps if step.what == "load"}
+    drops = {step.task: step.after for step in plan.steps if step.what == "drop"}
+    assert drops[1] == 0, "task 1 needs what task 0 has"
+    assert [drops.get(number) for number in (2, 3, 4)] == [1, 1, 1]
+    assert set(ready) == set("".join(words))
+    assert drops[5] == 1, "of four tiles those that have waited longest"
 
 
 def test_the_smallest_limit_is_told_and_is_enough():

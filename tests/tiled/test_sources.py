@@ -153,6 +153,38 @@ def test_a_part_of_a_memory_map_is_not_taken_for_the_whole(a, tmp_path, name):
                 assert np.array_equal(sent.read(rows, columns), part[rows, columns])
 
 
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "c16"])
+def test_whole_lines_of_a_file_are_not_copied(rng, tmp_path, layout, dtype):
+    """A block of them is the part of the file, which cannot be written to; others are copies."""
+    a = np.asarray(rng.standard_normal((300, 300)), dtype, order=layout)
+    path = tmp_path / "a.npy"
+    np.save(path, a)
+    source = as_source(np.load(path, mmap_mode="r"))
+    some, others = slice(3, 290), slice(0, 300)
+    rows, columns = (some, others) if layout == "C" else (others, some)
+    part = source.view(rows, columns)
+    assert np.array_equal(part, a[rows, columns])
+    assert not part.flags.writeable
+    narrow = (others, slice(1, 299)) if layout == "C" else (slice(1, 299), others)
+    assert source.view(*narrow) is None
+    assert source.view(slice(0, 2), slice(0, 2)) is None, "little is copied"
+    assert source.read(rows, columns).flags.writeable
+
+
+def test_what_is_beyond_the_end_of_a_file_is_not_touched(rng, tmp_path):
+    a = rng.standard_normal((300, 300))
+    path = tmp_path / "a.npy"
+    np.save(path, a)
+    source = as_source(np.load(path, mmap_mode="r"))
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    assert source.view(slice(0, 299), slice(0, 300)) is not None
+    assert source.view(slice(100, 300), slice(0, 300)) is None
+    with pytest.raises(OSError, match="ends before its matrix does"):
+        source.read(slice(100, 300), slice(0, 300))
+
+
 def test_a_file_that_took_the_name_of_a_memory_map_is_not_read(a, rng, tmp_path):
     """Files are replaced by renaming; the map stays on the one that it was made of."""
     b = rng.standard_normal(N)

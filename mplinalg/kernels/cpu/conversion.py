@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .calls import larger
 from .jit import exact_kernel, kernel
 
 
@@ -124,3 +125,32 @@ def line_extents(lines, left, right, pair, along_max, across_max):  # type: igno
             top = max(top, magnitude)
             across_max[j] = max(across_max[j], magnitude)
         along_max[i] = top
+
+
+@kernel
+def line_sizes(lines, pair, along, across):  # type: ignore[no-untyped-def]
+    """along[:, i] <- sum and maximum of |lines[i, j]| over j; across[:, j] <- those so far, over i.
+
+    `pair` = 2 for complex. NaN is larger than all else.
+    """
+    sums, tops = across[0], across[1]
+    for i in range(lines.shape[0]):
+        row = lines[i]
+        total = 0.0
+        top = abs(tops.dtype.type(0))
+        if pair == 1:
+            for j in range(sums.size):
+                magnitude = abs(row[j])
+                total += magnitude
+                sums[j] += magnitude
+                tops[j] = larger(magnitude, tops[j])
+                top = larger(magnitude, top)
+        else:
+            for j in range(sums.size):
+                magnitude = abs(row[2 * j]) + abs(row[2 * j + 1])
+                total += magnitude
+                sums[j] += magnitude
+                tops[j] = larger(magnitude, tops[j])
+                top = larger(magnitude, top)
+        along[0, i] = total
+        along[1, i] = top

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["blas_threads", "chunks", "run_chunks"]
+__all__ = ["blas_controller", "blas_threads", "chunks", "run_chunks"]
 
 GRAIN = 64
 """Members of the smallest chunk, if nothing else is said: full registers, of every type."""
@@ -31,20 +31,23 @@ _ROUNDS = 4
 
 
 @functools.cache
-def _blas() -> tuple[Any, ...]:
-    """The BLAS that SciPy computes with; all there are, if it cannot be told from others."""
+def blas_controller() -> Any:
+    """threadpoolctl's controller of the BLAS that SciPy computes with.
+
+    Of all there are, if it cannot be told from others.
+    """
     import scipy.linalg  # noqa: F401  (loads it)
     import threadpoolctl
 
-    libraries = threadpoolctl.ThreadpoolController().lib_controllers
-    found = [library for library in libraries if library.user_api == "blas"]
-    others = [library for library in found if "numpy.libs" not in str(library.filepath)]
-    return tuple(others or found)
+    found = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    paths = [library.filepath for library in found.lib_controllers]
+    others = [path for path in paths if "numpy.libs" not in str(path)]
+    return found.select(filepath=others) if others else found
 
 
 def blas_threads() -> int:
     """Threads that SciPy's BLAS may use now, at least 1."""
-    counts = [library.get_num_threads() for library in _blas()]
+    counts = [library.get_num_threads() for library in blas_controller().lib_controllers]
     return max(1, *counts) if counts else 1
 
 
@@ -63,7 +66,7 @@ def chunks(count: int, pieces: int, grain: int = GRAIN) -> list[tuple[int, int]]
 
 def run_chunks(
     function: Callable[[int, int], Any], count: int, cost_per_member_seconds: float,
-    grain: int = GRAIN,
+    grain: int = GRAIN, threads: int | None = None,
 ) -> list[Any]:  # fmt: skip
     """``function(first, last)`` for ranges that make up ``range(count)``, on several threads.
 
@@ -79,6 +82,8 @@ def run_chunks(
     grain : int, optional
         Ranges begin at multiples of it: the members that `function` computes together, 1 if it
         takes one after the other. So a few large members are divided as well.
+    threads : int, optional
+        At most; by default as many as SciPy's BLAS may use.
 
     Returns
     -------
@@ -92,10 +97,10 @@ def run_chunks(
     """
     if count == 0:
         return []
-    threads = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // grain))
-    if threads > 1:
-        threads = min(threads, blas_threads())
-    if threads <= 1:
+    wanted = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // grain))
+    if wanted > 1:
+        threads = min(wanted, blas_threads() if threads is None else threads)
+    if wanted <= 1 or threads is None or threads <= 1:
         return [function(0, count)]
     ranges = chunks(count, _ROUNDS * threads, grain)
     results: list[Any] = [None] * len(ranges)

@@ -1,0 +1,78 @@
+"""Calls of BLAS side by side, each on one thread.
+
+A product that BLAS divides among its threads waits for the slowest of them: where another thread of
+the process, or another process, takes a core for a while, all of them wait, and spin. OpenBLAS's
+threads go on spinning after a call, too, for some 25 ms. Several products, each on one thread, are
+taken in turn by whoever is free, and lose only that while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from .batched.threads import blas_controller, blas_threads, run_chunks
+
+__all__ = ["crew_size", "run_each", "serial_blas"]
+
+T = TypeVar("T")
+
+_size: ContextVar[int | None] = ContextVar("_size", default=None)
+
+
+def crew_size() -> int:
+    """Threads that `run_each` takes: as many as SciPy's BLAS may use, or might before it was
+    made serial. One where it calls itself.
+    """
+    size = _size.get()
+    return blas_threads() if size is None else size
+
+
+@contextlib.contextmanager
+def serial_blas() -> Iterator[None]:
+    """BLAS on the thread that calls it, in the whole process; what may be divided is by `run_each`.
+
+    Of OpenBLAS only one thread of a process can set that at a time: for another one it stays as it
+    was, which takes longer.
+    """
+    before = _size.set(crew_size())
+    try:
+        with blas_controller().limit(limits=1):
+            yield
+    finally:
+        _size.reset(before)
+
+
+def run_each(work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
+    """``work(item)`` of each item, on several threads, where BLAS is serial.
+
+    Returns
+    -------
+    list
+        What `work` returned, in the order of the items.
+
+    Raises
+    ------
+    Exception
+        The first one that `work` raised; items that had not begun are left out.
+    """
+    threads = crew_size()
+    if threads == 1:
+        return [work(item) for item in items]
+    if _size.get() is None:
+        with serial_blas():
+            return run_each(work, items)
+    results: list[Any] = [None] * len(items)
+
+    def some(first: int, last: int) -> None:
+        outer = _size.set(1)
+        try:
+            for i in range(first, last):
+                results[i] = work(items[i])
+        finally:
+            _size.reset(outer)
+
+    run_chunks(some, len(items), 1.0, 1, threads)
+    return results

@@ -1,0 +1,89 @@
+"""Work side by side: every item once, in order, with serial BLAS, which then is as it was."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+from mplinalg.kernels.cpu.crew import crew_size, run_each, serial_blas
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request):
+    with threadpoolctl.threadpool_limits(request.param, "blas"):
+        if blas_threads() < request.param:
+            pytest.skip("SciPy's BLAS has fewer threads")
+        yield request.param
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_every_item_once_and_results_in_order(threads, count):
+    seen = np.zeros(count, int)
+
+    def work(i):
+        seen[i] += 1
+        return i * i
+
+    assert run_each(work, range(count)) == [i * i for i in range(count)]
+    assert np.array_equal(seen, np.ones(count))
+    assert blas_threads() == threads
+
+
+def test_blas_is_serial_meanwhile(threads):
+    assert set(run_each(lambda i: blas_threads(), range(20))) == {1}
+    with serial_blas():
+        assert (blas_threads(), crew_size()) == (1, threads)
+        assert set(run_each(lambda i: blas_threads(), range(20))) == {1}
+        with serial_blas():
+            assert crew_size() == threads
+        assert blas_threads() == 1
+    assert blas_threads() == crew_size() == threads
+
+
+def test_several_threads_take_part(threads):
+    meeting = threading.Barrier(threads, timeout=60)
+    run_each(lambda i: meeting.wait(), range(threads))
+
+
+def test_within_itself_it_is_serial(threads):
+    def work(i):
+        return crew_size(), run_each(lambda j: (threading.get_ident(), crew_size()), range(5))
+
+    for size, inner in run_each(work, range(4)):
+        assert size == 1
+        assert len({thread for thread, _ in inner}) == 1
+        assert {found for _, found in inner} == {1}
+
+
+def test_an_error_comes_out_and_blas_is_as_it_was(threads):
+    def work(i):
+        if i == 3:
+            raise KeyError("three")
+
+    with pytest.raises(KeyError, match="three"):
+        run_each(work, range(50))
+    assert blas_threads() == crew_size() == threads
+
+
+def test_where_another_thread_sets_the_number(threads):
+    """Of OpenBLAS only one thread of a process can: the work of others is done all the same."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold():
+        with threadpoolctl.threadpool_limits(threads, "blas"):
+            begun.set()
+            ended.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert begun.wait(60)
+        assert run_each(lambda i: -i, range(9)) == [-i for i in range(9)]
+    finally:
+        ended.set()
+        holder.join()
+    assert blas_threads() == threads

@@ -1,0 +1,135 @@
+"""The executor of one machine: tasks side by side, tiles that are files, errors from everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+from mplinalg.precision import FP32, FP64
+from mplinalg.tiled import LocalExecutor
+from mplinalg.tiled.cholesky import cholesky_program
+from mplinalg.tiled.grid import Grid
+from mplinalg.tiled.lu import lu_program
+from mplinalg.tiled.plan import needed
+from mplinalg.tiled.store import MemoryStore, TemporaryStore
+from mplinalg.tiled.tasks import Program, Tile
+
+PROGRAMS = {"LU": (lu_program, "LU"), "Cholesky": (cholesky_program, "L")}
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request):
+    with threadpoolctl.threadpool_limits(request.param, "blas"):
+        if blas_threads() < request.param:
+            pytest.skip("SciPy's BLAS has fewer threads")
+        yield request.param
+
+
+def factors(name, a, tile, dtype, fmt, store):
+    """In little more memory than they need."""
+    make, letter = PROGRAMS[name]
+    grid = Grid(a.shape, (tile, tile))
+    program = make(grid, np.dtype(dtype), fmt)
+    rows, columns = grid.rows, grid.columns
+    LocalExecutor(needed(program) * 5 // 4).run(
+        program, lambda key: np.array(a[rows[key[1]], columns[key[2]]], dtype, order="C"), store
+    )
+    lower = np.zeros_like(a, dtype)
+    for key in program.results:
+        if key[0] == letter:
+            lower[rows[key[1]], columns[key[2]]] = store.read(key)
+    return lower
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("tile", [70, 128, 200])
+def test_factors_do_not_depend_on_the_number_of_threads(name, tile, rng):
+    """But for rounding: tasks side by side touch no tile of each other."""
+    n = 500
+    a = rng.standard_normal((n, n))
+    a = a @ a.T + n * np.eye(n) if name == "Cholesky" else a
+    found = []
+    for count in (1, min(2, blas_threads())):
+        with threadpoolctl.threadpool_limits(count, "blas"):
+            found.append(factors(name, a, tile, "f8", FP64, TemporaryStore()))
+    assert np.abs(found[0] - found[1]).max() <= 64 * n * 2.0**-53 * np.abs(found[0]).max()
+    if name == "Cholesky":
+        lower = np.tril(found[1])
+        assert np.abs(lower @ lower.T - a).max() <= n * 2.0**-53 * np.abs(a).max()
+
+
+def test_threads_are_as_many_as_before(threads, rng):
+    a = rng.standard_normal((300, 300))
+    factors("LU", a, 64, "f4", FP32, MemoryStore())
+    assert blas_threads() == threads
+
+
+def fails(ops, reads, updates, *, message):
+    if message:
+        raise KeyError(message)
+    return ()
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_task_that_fails_beside_others_ends_the_run(threads, number):
+    program = Program(is_divided=True)
+    for i in range(8):
+        program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
+        program.add(
+            fails, updates=(("A", i),), group=(0,),
+            options={"message": "this one" if i == number else ""},
+        )  # fmt: skip
+        program.results.add(("A", i))
+    with pytest.raises(KeyError, match="this one"):
+        LocalExecutor(3 * 32).run(program, lambda key: np.zeros(4), MemoryStore())
+    assert blas_threads() == threads
+
+
+def test_a_source_that_fails_ends_tasks_that_wait_side_by_side(threads):
+    program = Program(is_divided=True)
+    for i in range(8):
+        program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
+        program.add(fails, updates=(("A", i),), group=(0,), options={"message": ""})
+
+    def source(key):
+        if key[1] == 5:
+            raise OSError("the disk is gone")
+        return np.zeros(4)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        LocalExecutor(2 * 32).run(program, source, MemoryStore())
+
+
+def add_one(ops, reads, updates):
+    updates[0][...] += 1
+    return ()
+
+
+def test_what_tasks_change_is_never_the_page_of_a_file(rng):
+    """A stored tile is a part of its file, which a task that changes it must not write to."""
+    size = 2**16
+    store = TemporaryStore()
+    first = rng.standard_normal(size)
+    store.write(("A", 0), first, is_result=True)
+    assert not store.read(("A", 0)).flags.writeable
+    program = Program({}, {("A", 0): Tile((size,), np.dtype("f8"))}, {("A", 0)})
+    program.tasks = []
+    program.add(add_one, updates=(("A", 0),))
+    after = TemporaryStore()
+    LocalExecutor(2 * 8 * size).run(program, store.read, after)
+    assert np.array_equal(store.read(("A", 0)), first)
+    assert np.array_equal(after.read(("A", 0)), first + 1)
+
+
+def test_progress_is_told_of_every_task_once(threads, rng):
+    a = rng.standard_normal((200, 200))
+    grid = Grid(a.shape, (40, 40))
+    program = lu_program(grid, np.dtype("f4"), FP32)
+    told = []
+    LocalExecutor(2**20).run(
+        program, lambda key: a[grid.rows[key[1]], grid.columns[key[2]]].astype("f4"),
+        MemoryStore(), progress=told.append,
+    )  # fmt: skip
+    assert sorted(told) == sorted(task.flops for task in program.tasks)
