@@ -212,7 +212,7 @@ class CapturedTraining:
             return
         try:
             self.recording.record(self._next)
-        except RuntimeError as error:  # those of CUDA are, and NotImplementedError
+        except (RuntimeError, MemoryError) as error:  # those of CUDA, and NotImplementedError
             if self.recipe.capture is True:
                 raise
             self.note = f"the step could not be captured: {type(error).__name__}: {error}"

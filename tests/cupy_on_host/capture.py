@@ -3,9 +3,10 @@
 Here everything is carried out when it is asked for, to know the shapes of what comes of it; at
 the end of a capture all memory is as it was, and new memory is garbage. A launch repeats the
 calls in order, on the same memory. Refused are, while a stream is captured: transfers and waits,
-work on other streams, memory that comes from no pool of its own, cuBLAS by CuPy's functions, and
-functions that are not among those that can be repeated; at a launch: memory, or a pool, that was
-given back.
+work on other streams, memory that comes from no pool of its own, cuBLAS by CuPy's functions or
+without a workspace of its own, and functions that are not among those that can be repeated; at a
+launch: memory, a workspace, or a pool, that was given back. A pool that a graph has taken memory
+from gives none to others, which the launches would write to.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Capture:
 _active: list[Capture] = []
 _issued: list[str] = []
 """Of a call of cuBLAS that is none of CuPy's, while it lasts."""
+_owned: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""Of a pool: the graph that has memory of it, weakly."""
 
 
 def is_captured(stream: Any) -> bool:
@@ -84,6 +87,7 @@ def end(stream: Any) -> Graph:
 def reset() -> None:
     """Nothing is captured."""
     _active.clear()
+    _owned.clear()
 
 
 def repeatable(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,12 +129,19 @@ def refuse(what: str) -> None:
 
 def note_pool(allocator: Any) -> None:
     """Memory is taken."""
+    pool = getattr(allocator, "__self__", None)
+    if pool in _owned and _owned[pool]() is not None:
+        raise Misuse("memory of the pool of a graph is taken, to which its launches write")
     if not _active:
         return
-    pool = getattr(allocator, "__self__", None)
     if pool is None:
         raise Misuse("memory of the common pool while a stream is captured: others will have it")
     _active[0].pools.add(pool)
+
+
+def is_direct() -> bool:
+    """Whether cuBLAS is called by none of CuPy's functions."""
+    return bool(_issued)
 
 
 def keep(buffer: Any) -> None:
@@ -160,6 +171,7 @@ class Graph:
     def _of(cls, done: Capture) -> Graph:
         made = cls.__new__(cls)
         made._pools = [weakref.ref(pool) for pool in done.pools]
+        _owned.update({pool: weakref.ref(made) for pool in done.pools})
         made._taken = done.taken
         made._given = {}
         made._calls = [
@@ -221,8 +233,27 @@ class CublasLibrary:
     """What `ctypes.CDLL` finds behind CuPy's module: functions that leave the stream alone."""
 
     def __init__(self) -> None:
+        self.cublasSetWorkspace_v2 = _set_workspace
         for symbol in _DIRECT:
             setattr(self, symbol, _direct(symbol))
+
+
+def _set_workspace(handle: int, pointer: int, size: int) -> int:
+    from . import device
+
+    state = device.handle(handle, "cublas")
+    buffer = memory.buffer_at(pointer)
+    if buffer is None or pointer % 256 or pointer + size > buffer.ptr + buffer.nbytes:
+        raise Misuse(f"{size} bytes at {pointer:#x} are no workspace")
+    if is_captured_by(state.stream):
+        raise Misuse("a workspace is given to a handle whose stream is captured already")
+    state.workspace = weakref.ref(buffer)
+    return 0
+
+
+def is_captured_by(stream: int) -> bool:
+    """Whether the stream of a handle is."""
+    return bool(_active) and _active[0].stream.ptr == stream
 
 
 def _direct(symbol: str) -> Callable[..., int]:
@@ -231,10 +262,14 @@ def _direct(symbol: str) -> Callable[..., int]:
     name, size, places = _DIRECT[symbol]
 
     @repeatable
-    def run(mode: int, stream: int, numbers: list[np.ndarray], handle: int, *args: Any) -> int:
+    def run(
+        mode: int, stream: int, workspace: Any, numbers: list[np.ndarray], handle: int, *args: Any
+    ) -> int:  # fmt: skip
         state = device.handle(handle, "cublas")
         if stream != streams.get_current_stream().ptr and is_captured(streams.get_current_stream()):
             raise Misuse(f"{symbol} goes to stream {stream:#x}, which is not the captured one")
+        if workspace is not None and workspace() is None:
+            raise Misuse(f"the workspace of {symbol} was given back")
         given, before = list(args), state.pointer_mode
         for place, number in zip(places, numbers, strict=False):
             given[place] = number.ctypes.data
@@ -251,10 +286,12 @@ def _direct(symbol: str) -> Callable[..., int]:
 
     def call(handle: int, *args: Any) -> int:
         state = device.handle(handle, "cublas")
+        if _active and state.workspace is None:
+            raise Misuse(f"{symbol} without a workspace of its own while a stream is captured")
         numbers = []
         if state.pointer_mode == 0:  # read now, as by a graph
             numbers = [np.frombuffer(ctypes.string_at(args[k], size), np.uint8) for k in places]
-        return int(run(state.pointer_mode, state.stream, numbers, handle, *args))
+        return int(run(state.pointer_mode, state.stream, state.workspace, numbers, handle, *args))
 
     call.__name__ = symbol
     return call

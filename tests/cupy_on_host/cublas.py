@@ -114,7 +114,8 @@ def getStream(handle: int) -> int:
 def setStream(handle: int, stream: int) -> None:
     if streams.get_current_stream().is_capturing() and stream == streams.get_current_stream().ptr:
         capture.refuse_cublas()
-    device.handle(handle, "cublas").stream = stream
+    state = device.handle(handle, "cublas")
+    state.stream, state.workspace = stream, None
 
 
 # -- level 3 ---------------------------------------------------------------------------------------

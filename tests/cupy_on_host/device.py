@@ -17,7 +17,9 @@ CUDA_VERSION = 12090
 class CUDARuntimeError(RuntimeError):
     """As CuPy's: a code of the runtime, and what it says."""
 
-    _names: ClassVar = {1: "cudaErrorInvalidValue", 101: "cudaErrorInvalidDevice"}
+    _names: ClassVar = {
+        1: "cudaErrorInvalidValue", 2: "cudaErrorMemoryAllocation", 101: "cudaErrorInvalidDevice",
+    }  # fmt: skip
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -60,6 +62,8 @@ class Handle:
     pointer_mode: int = 0
     math_mode: int = 0
     stream: int = 0
+    workspace: Any = None
+    """None: the library's own; else a weak reference to memory."""
 
 
 _handles: dict[int, Handle] = {}
@@ -102,7 +106,7 @@ def handles_at_rest() -> list[str]:
     return [
         f"the {state.library} handle of CuPy was left with {state}"
         for state in (_handles[number] for number in _own.values())
-        if (state.pointer_mode, state.math_mode) != (0, 0)
+        if (state.pointer_mode, state.math_mode, state.workspace) != (0, 0, None)
     ]
 
 

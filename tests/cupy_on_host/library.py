@@ -90,6 +90,8 @@ class Call:
         capture.refuse_cublas()
         stream = streams.get_current_stream()
         self.state.stream = stream.ptr
+        if not capture.is_direct():  # whoever sets the stream sets the workspace back
+            self.state.workspace = None
         ledger.note_call(self.name, flops)
         hazards.touch(
             stream.line,

@@ -264,7 +264,7 @@ class MemoryPool:
     """`cupy.cuda.MemoryPool`: one with a limit of its own, of all devices; nothing is kept."""
 
     def __init__(self, allocator: Any = None) -> None:
-        self._allocate = allocator or _alloc
+        self._allocate = allocator or _malloc
         self._held = self._limit = 0
 
     def used_bytes(self) -> int:
@@ -283,6 +283,8 @@ class MemoryPool:
         self._limit = int(fraction * settings.total_memory) if fraction is not None else size or 0
 
     def malloc(self, size: int) -> MemoryPointer:
+        from . import capture
+
         counted = -(-size // _GRANULE) * _GRANULE
         with _lock:
             if self._limit and self._held + counted > self._limit:
@@ -290,9 +292,15 @@ class MemoryPool:
             self._held += counted
         try:
             pointer = self._allocate(size)
-        except OutOfMemoryError:
+        except MemoryError:
             self._take_back(counted)
             raise
+        except RuntimeError as error:
+            self._take_back(counted)
+            if getattr(error, "status", 0) != 2:
+                raise
+            capture.refuse("a pool gives back what is free in it, and may be captured,")
+            raise OutOfMemoryError(counted, self._held, self._limit) from error
         weakref.finalize(pointer.mem, _take_back, weakref.ref(self), counted)
         return pointer
 
@@ -351,6 +359,20 @@ def alloc(size: int) -> MemoryPointer:
 
 def _alloc(size: int) -> MemoryPointer:
     return MemoryPointer(Buffer(size, _device()), 0)
+
+
+def device_memory(size: int) -> Buffer:
+    """`cupy.cuda.Memory`: from CUDA, of which the errors are."""
+    from .device import CUDARuntimeError
+
+    try:
+        return Buffer(size, _device())
+    except OutOfMemoryError as error:
+        raise CUDARuntimeError(2) from error
+
+
+def _malloc(size: int) -> MemoryPointer:
+    return MemoryPointer(device_memory(size), 0)
 
 
 def alloc_pinned_memory(size: int) -> np.ndarray:

@@ -99,6 +99,7 @@ _CUSOLVER = {"CUSOLVERError": cusolver.CUSOLVERError, **cusolver.ENUMERATIONS, *
 
 _MEMORY = {
     "OutOfMemoryError": memory.OutOfMemoryError,
+    "Memory": memory.device_memory,
     "MemoryPointer": memory.MemoryPointer,
     "MemoryPool": memory.MemoryPool,
     "alloc": memory.alloc,
@@ -132,6 +133,7 @@ CUDA = {
     **_GRAPH,
     "Function": raw.Function,
     "Device": device.Device,
+    "Memory": memory.device_memory,
     "MemoryPointer": memory.MemoryPointer,
     "MemoryPool": memory.MemoryPool,
     "alloc": memory.alloc,

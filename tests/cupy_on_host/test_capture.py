@@ -115,6 +115,38 @@ def test_a_pool_that_is_gone(cupy):
         c.launch()
 
 
+def test_the_pool_of_a_graph_is_for_nobody_else(cupy):
+    """What it has given back inside is written to at every launch."""
+    x = cupy.zeros(3)
+    with Captured(cupy) as c:
+        x += cupy.ones(3)
+    with cupy.cuda.using_allocator(c.pool.malloc), pytest.raises(Misuse, match="pool of a graph"):
+        cupy.empty(3)
+    c.graph = None
+    with cupy.cuda.using_allocator(c.pool.malloc):
+        cupy.empty(3)
+
+
+def test_memory_that_is_short(cupy):
+    """A pool then gives back what is free in it; not if its allocator says at once that it is."""
+
+    def strict(size):
+        try:
+            return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise cupy.cuda.memory.OutOfMemoryError(size, error.status) from error
+
+    for allocator, kind, said in (
+        (None, Misuse, "gives back what is free"), (strict, MemoryError, "so far: 2 bytes"),
+    ):  # fmt: skip
+        with memory.limit_memory(2**20), Captured(cupy) as c:
+            c.pool = cupy.cuda.MemoryPool(allocator)
+            with cupy.cuda.using_allocator(c.pool.malloc), pytest.raises(kind, match=said):
+                cupy.empty(2**20)
+        with memory.limit_memory(2**20), pytest.raises(MemoryError):
+            c.pool.malloc(2**21)
+
+
 def test_the_null_stream_is_not_captured(cupy):
     with pytest.raises(RuntimeError):
         cupy.cuda.Stream.null.begin_capture()
@@ -144,18 +176,28 @@ def test_cublas_itself(cupy):
     library, handle = ctypes.CDLL(cublas.__file__), cupy.cuda.get_cublas_handle()
     numbers = np.array([2.0, 1.0])
     at = numbers.ctypes.data
+    given = (0, 0, 3, 3, 3, at, b.data.ptr, 3, a.data.ptr, 3, at + 8, c.data.ptr, 3)
+    workspace = cupy.empty(2**22, np.uint8)
     cupy.cuda.Device().synchronize()
     captured = Captured(cupy)
+    assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
+    cublas.setStream(handle, captured.stream.ptr)  # that takes it away
+    with captured, pytest.raises(Misuse, match="without a workspace"):
+        library.cublasDgemm_v2(handle, *given)
+    captured = Captured(cupy)
     cublas.setStream(handle, captured.stream.ptr)
+    assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
     with captured:
-        status = library.cublasDgemm_v2(
-            handle, 0, 0, 3, 3, 3, at, b.data.ptr, 3, a.data.ptr, 3, at + 8, c.data.ptr, 3
-        )
+        status = library.cublasDgemm_v2(handle, *given)
     assert status == 0
+    cublas.setStream(handle, 0)
     numbers[:] = 0
     captured.launch(2)
     np.testing.assert_array_equal(c.get(), 4 * np.diag([1.0, 2, 3]) @ np.ones((3, 3)))
     del b
     assert memory.buffer_at(0) is None
     with pytest.raises(Misuse, match=r"no address|memory"):
+        captured.launch()
+    del workspace
+    with pytest.raises(Misuse, match="the workspace of cublasDgemm_v2 was given back"):
         captured.launch()

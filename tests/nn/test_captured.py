@@ -1,6 +1,7 @@
 """Epochs whose steps are one graph: as those that the host does step by step."""
 
 import contextlib
+import gc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mplinalg import nn
 from mplinalg.errors import LinAlgError
 from mplinalg.nn import optim
 
+from ..cupy_on_host import memory
 from ..cupy_on_host.install import recorded
 from ..device import cupy, stand_in  # noqa: F401
 from .test_training_device import CLASSES, NETS, UNITS, N
@@ -317,3 +319,54 @@ def test_what_was_computed_before_is_not_differentiated_after(cupy):  # noqa: F8
     assert model.history["captured"] == [True]
     with pytest.raises(RuntimeError, match="changed after"):
         loss.backward()
+
+
+def peak_of(stand_in, capture):  # noqa: F811
+    """Of bytes in the first epoch, above those that were held before."""
+    model, x, y = prepared(stand_in, capture, "mlp", "fp32")
+    model.fit(x[:12], y[:12], batch_size=12)  # constants are there
+    before = memory.held()
+    memory.reset_peak()
+    model.fit(x, y, batch_size=10)
+    return memory.peak() - before
+
+
+def test_memory_that_is_short(stand_in):  # noqa: F811
+    """There is enough for the steps, not for a workspace and a pool beside: they go on."""
+    enough = peak_of(stand_in, False)
+    gc.collect()
+    model, x, y = prepared(stand_in, "auto", "mlp", "fp32")
+    with memory.limit_memory(memory.held() + enough + 2**20):
+        model.fit(x, y, epochs=2, batch_size=10)
+        assert model.history["captured"] == [False, False]
+        assert "OutOfMemoryError" in model.capture_note
+        model.compile(model.optimizer, "cross_entropy", precision="fp32", capture=True)
+        with pytest.raises(MemoryError):
+            model.fit(x, y, batch_size=10)
+    model.fit(x, y, batch_size=10)
+    assert model.history["captured"][-1]
+
+
+def test_memory_that_is_free_elsewhere(stand_in, monkeypatch):  # noqa: F811
+    """Blocks that the common pool keeps are given back, while nothing is captured.
+
+    There is room for a workspace of 2^25 bytes, but not for two: that of the first try is let go
+    of.
+    """
+    from mplinalg.kernels.cuda import stepping
+
+    kept, freed = [memory.device_memory(2**20)], []
+
+    def free_all_blocks(self, stream=None):
+        freed.append(stream)
+        assert not recording.stream.is_capturing()
+        if stream is None:
+            kept.clear()
+
+    monkeypatch.setattr(memory.DefaultPool, "free_all_blocks", free_all_blocks)
+    recording, x = stepping.Recording(), stand_in.zeros(2**18, np.float32)
+    with memory.limit_memory(memory.held() + 2**25 + 2**19), recording.inside():
+        recording.record(lambda: stand_in.add(x, stand_in.ones(2**18, np.float32), out=x))
+        recording.launch()
+        assert x.get().min() == 1
+    assert freed == [recording.stream, None]

@@ -120,6 +120,17 @@ def test_a_step_that_cannot_be_captured(stand_in, monkeypatch):  # noqa: F811
         model.fit(*data, batch_size=12)
 
 
+def test_a_library_without_a_symbol(stand_in, monkeypatch):  # noqa: F811
+    """One that does not say what it is linked to, as on Windows."""
+    from mplinalg.kernels.cuda import blas_direct
+
+    monkeypatch.setattr(blas_direct, "_library", object)
+    model, *data = prepared(stand_in, "auto")
+    model.fit(*data, epochs=1, batch_size=12)
+    assert "cublasSetWorkspace_v2 is not found" in model.capture_note
+    assert model.history["captured"] == [False]
+
+
 def test_steps_of_others(cupy):  # noqa: F811
     """Who has put something else in the place of the optimiser's step, or a mask, is heard."""
     model, x, y = prepared(cupy, "auto")

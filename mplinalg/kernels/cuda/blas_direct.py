@@ -4,6 +4,9 @@ They set the stream of the handle at each call, and raise NotImplementedError if
 captured (https://github.com/cupy/cupy/issues/6290). cuBLAS itself can be captured (its
 documentation, "CUDA Graphs Support"): so the stream is set before, and its functions are then
 called as they are, found in the library that CuPy's module is linked to.
+
+It is given a workspace, which a graph uses at every launch. Without one cuBLAS puts nodes into the
+graph that allocate it and give it back, around each product that wants one.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from cupy_backends.cuda.libs import cublas
 __all__ = ["captured", "routine"]
 
 _INT, _POINTER, _LONG = ctypes.c_int, ctypes.c_void_p, ctypes.c_longlong
+_SET_WORKSPACE = "cublasSetWorkspace_v2"
 _PLAIN = (
     *(_INT,) * 5, _POINTER, _POINTER, _INT, _POINTER, _INT, _POINTER, _POINTER, _INT,
 )  # fmt: skip
@@ -48,14 +52,21 @@ _local = _Local()
 
 
 @contextlib.contextmanager
-def captured(stream: Any) -> Iterator[None]:
-    """Products go to `stream`, which is captured inside, and is current; not yet when it enters."""
-    cublas.setStream(device.get_cublas_handle(), stream.ptr)
-    _local.is_captured = True
+def captured(stream: Any, workspace: Any) -> Iterator[None]:
+    """Products go to `stream`, which is captured inside, and is current; not yet when it enters.
+
+    `workspace` is an array of bytes that has to last as long as what is captured.
+    """
+    handle = device.get_cublas_handle()
+    cublas.setStream(handle, stream.ptr)  # first, as it takes away any workspace
     try:
+        set_workspace = _symbol(_SET_WORKSPACE, (_POINTER, ctypes.c_size_t))
+        set_workspace(handle, workspace.data.ptr, workspace.nbytes)
+        _local.is_captured = True
         yield
     finally:
         _local.is_captured = False
+        cublas.setStream(handle, 0)  # as CuPy sets it at each call, for cuBLAS's own workspace
 
 
 def routine(given: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,8 +83,15 @@ def _library() -> Any:
 def _direct(name: str) -> Callable[..., None]:
     if name not in _SYMBOLS:
         raise NotImplementedError(f"cuBLAS's {name} is not known in a captured stream")
-    symbol, kinds = _SYMBOLS[name]
-    function = getattr(_library(), symbol)
+    return _symbol(*_SYMBOLS[name])
+
+
+def _symbol(symbol: str, kinds: tuple[Any, ...]) -> Callable[..., None]:
+    """A function of the library, which takes a handle and arguments of these kinds."""
+    try:
+        function = getattr(_library(), symbol)
+    except (AttributeError, OSError) as error:
+        raise NotImplementedError(f"{symbol} is not found in {cublas.__file__}") from error
     function.argtypes, function.restype = (_POINTER, *kinds), _INT
 
     def call(*arguments: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cupy
 import numpy as np
+from cupy.cuda import memory, runtime
 
 from . import blas_direct, loader
 from .catalogue_nn import AT_ONCE
@@ -17,6 +19,10 @@ from .lines import TYPES, grid
 _TAKEN = {**TYPES, "l": "long long", "q": "long long"}
 _BLOCKS_OF_A_TENSOR = 64
 """Most blocks that share in the squares of one tensor: so that the sums of all are few."""
+_WORKSPACE, _SMALL_WORKSPACE = 2**25, 2**22
+"""Bytes for cuBLAS, as its documentation has them: from compute capability 9.0 on, and below."""
+_NO_MEMORY = 2
+"""cudaErrorMemoryAllocation."""
 
 
 def take_rows(source: Array, order: Array | None, state: Array, target: Array) -> None:
@@ -86,13 +92,14 @@ def _sizes(arrays: Sequence[Array]) -> list[int]:
 class Recording:
     """Work on a stream of its own, done at once or written down as a graph and repeated.
 
-    Its memory is of a pool that nobody else takes from, as a graph uses it at every launch.
+    Memory of the graph is of a pool that nobody else takes from, as every launch uses all of it.
     """
 
     def __init__(self) -> None:
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.pool = cupy.cuda.MemoryPool()
         self.graph: Any = None
+        self._memory: Any = None
+        """The pool of the graph, and the workspace of its products."""
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -100,7 +107,7 @@ class Recording:
         outer = cupy.cuda.get_current_stream()
         self.stream.wait_event(outer.record())
         try:
-            with self.stream, cupy.cuda.using_allocator(self.pool.malloc):
+            with self.stream:
                 yield
         finally:
             outer.wait_event(self.stream.record())
@@ -108,24 +115,59 @@ class Recording:
     def record(self, work: Callable[[], Any]) -> None:
         """Write down `work`, which was done inside once before: kernels are loaded by then.
 
+        It may be asked for twice, if memory is short at first.
+
         Raises
         ------
         Exception
             What `work` raises, where it does what cannot be captured.
+        MemoryError
+            There is not enough for a pool of its own.
         """
-        with blas_direct.captured(self.stream):
-            self.stream.begin_capture()
-            try:
-                work()
-            except BaseException:
-                with contextlib.suppress(Exception):  # the capture is broken, and says so
-                    self.stream.end_capture()
-                raise
-            self.graph = self.stream.end_capture()
+        common = cupy.get_default_memory_pool()
+        common.free_all_blocks(self.stream)  # what was done before has left as much there
+        try:
+            self._record(work)
+            return
+        except MemoryError:
+            pass  # what this try holds is let go of when its error is
+        gc.collect()
+        common.free_all_blocks()
+        self._record(work)
+
+    def _record(self, work: Callable[[], Any]) -> None:
+        pool = cupy.cuda.MemoryPool(_allocated)
+        with cupy.cuda.using_allocator(pool.malloc):
+            size = _WORKSPACE if loader.architecture() >= 90 else _SMALL_WORKSPACE
+            workspace = cupy.empty(size, np.uint8)
+            with blas_direct.captured(self.stream, workspace):
+                self.stream.begin_capture()
+                try:
+                    work()
+                except BaseException:
+                    with contextlib.suppress(Exception):  # the capture is broken, and says so
+                        self.stream.end_capture()
+                    raise
+                self.graph = self.stream.end_capture()
+        self._memory = pool, workspace
 
     def launch(self) -> None:
         """Do it once more."""
         self.graph.launch(self.stream)
+
+
+def _allocated(size: int) -> Any:
+    """Memory for the pool of a graph.
+
+    If there is none that is no error of CUDA, at which a pool would give back what is free in it,
+    and try again: work that is captured already uses that.
+    """
+    try:
+        return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+    except runtime.CUDARuntimeError as error:
+        if error.status != _NO_MEMORY:
+            raise
+        raise memory.OutOfMemoryError(size, 0) from error
 
 
 def host_state(values: Sequence[float]) -> Array:
