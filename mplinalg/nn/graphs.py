@@ -121,6 +121,8 @@ def _obstacle(
             return f"layer {name}, {module!r}, draws new numbers in each step"
         if any(getattr(module, buffer) is not None for buffer in module.buffers):
             return f"layer {name}, {module!r}, renews its buffers in each step"
+        if getattr(module, "algorithm", None) == "fft":
+            return f"layer {name}, {module!r}, transforms by plans that others may have replaced"
         if not is_asked and not type(module).__module__.startswith(f"{_OWN}."):
             return f"layer {name}, {module!r}, is not one of this library's; see capture=True"
     if not (is_asked or recipe.has_labels or recipe.loss is mse_loss):

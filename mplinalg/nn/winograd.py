@@ -29,6 +29,8 @@ Array = Any
 __all__ = ["forward", "input_gradient", "takes", "weight_gradient"]
 
 _G = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
+_KERNELS = np.kron(_G, _G)
+"""G x G, (16, 9)."""
 _TILES = 128
 """Columns of V from which products are efficient."""
 
@@ -44,7 +46,7 @@ def forward(x: Array, w: Array, g: Geometry, compute: Format | None) -> Array:
     y = xp.empty(g.y_shape, x.dtype)
     # U = (G x G) w
     u = xp.empty((16, g.filters * g.channels), x.dtype)
-    ops_for(x).gemm(1.0, _kernels(x), w.reshape(-1, 9), 0.0, u, transb="T")
+    ops_for(x).gemm(1.0, ops.constant(_KERNELS, x.dtype), w.reshape(-1, 9), 0.0, u, transb="T")
     u = u.reshape(16, g.filters, g.channels)
     across, rows, blocks = _blocks(g, x)
     images = xp.empty(16 * g.channels * rows * across, x.dtype)
@@ -80,13 +82,9 @@ def weight_gradient(grad: Array, x: Array, g: Geometry, compute: Format | None) 
         products.gemm_batched(1.0, dm, v, float(begin > 0), du, transb="T", compute=compute)
     # dw = (G x G)' dU
     dw = xp.empty((g.filters * g.channels, 9), x.dtype)
-    ops_for(x).gemm(1.0, du.reshape(16, -1), _kernels(x), 0.0, dw, transa="T")
+    kernels = ops.constant(_KERNELS, x.dtype)
+    ops_for(x).gemm(1.0, du.reshape(16, -1), kernels, 0.0, dw, transa="T")
     return dw.reshape(g.w_shape)
-
-
-def _kernels(like: Array) -> Array:
-    """G x G, (16, 9)."""
-    return ops_for(like).xp.asarray(np.kron(_G, _G), like.dtype)
 
 
 def _first(space: Array, channels: int, tiles: int) -> Array:

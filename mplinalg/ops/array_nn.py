@@ -115,6 +115,9 @@ class ArrayNn:
         (top, left), (height, width) = patches.padding, x.shape[2:]
         return dx[:, :, top : top + height, left : left + width]
 
+    def constant(self, a: Any, dtype: Any) -> Array:
+        return self.xp.asarray(a, dtype)
+
     def image_tiles(self, x: Array, v: Array, patches: Patches, begin: int, end: int) -> None:
         down, across = _tiles(patches.out)
         first, last = begin // down, -(-end // down)

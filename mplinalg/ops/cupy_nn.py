@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import cupy
+import numpy as np
 
 from ..kernels.cuda import fallbacks, loader, training
 from ..kernels.cuda.loader import KernelUnavailable
@@ -31,6 +32,7 @@ class CupyNn(ArrayNn):
 
     def __init__(self) -> None:
         super().__init__(cupy)
+        self._constants: dict[tuple[int, int, str], tuple[Any, Array]] = {}
 
     def im2col(self, x: Array, cols: Array, patches: Patches) -> None:
         if is_taken(x, cols) and x.flags.c_contiguous:
@@ -69,6 +71,16 @@ class CupyNn(ArrayNn):
         if is_taken(grad, x, y):
             return training.max_pool_gradient(grad, x, y, _flat(patches))
         return super().max_pool_gradient(grad, x, y, patches)
+
+    def constant(self, a: Any, dtype: Any) -> Array:
+        key = cupy.cuda.get_device_id(), id(a), np.dtype(dtype).char
+        found = self._constants.get(key)
+        if found is None:
+            found = a, cupy.asarray(a, dtype)
+            # other streams will read it, and are not ordered after this one
+            cupy.cuda.get_current_stream().synchronize()
+            self._constants[key] = found
+        return found[1]
 
 
 def _flat(patches: Patches) -> tuple[int, ...]:

@@ -111,6 +111,9 @@ class NnOps(Protocol):
     def max_pool_gradient(self, grad: Array, x: Array, y: Array, patches: Patches) -> Array:
         """That with respect to x; y is what `max_pool` gave. The first of equal entries has it."""
 
+    def constant(self, a: Any, dtype: Any) -> Array:
+        """A NumPy array that never changes in this dtype there, to be read; sent once."""
+
     # -- F(2x2, 3x3); tiles are (16, C, T), those of tile rows begin <= r < end of all images ----
 
     def image_tiles(self, x: Array, v: Array, patches: Patches, begin: int, end: int) -> None:

@@ -23,6 +23,7 @@ from . import (
     memory,
     raw,
     streams,
+    transforms,
 )
 from .array import ndarray
 from .functions import FUNCTIONS
@@ -147,6 +148,7 @@ CUDA = {
 
 MODULES: dict[str, dict[str, Any]] = {
     "cupy": TOP,
+    "cupy.fft": transforms.FUNCTIONS,
     "cupy.linalg": linalg.FUNCTIONS,
     "cupy.random": generators.FUNCTIONS,
     "cupy.cuda": CUDA,

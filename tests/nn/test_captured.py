@@ -205,6 +205,25 @@ def test_resumed(cupy, tmp_path):  # noqa: F811
         np.testing.assert_array_equal(a.data.get(), b.data.get())
 
 
+def test_tiles(cupy):  # noqa: F811
+    """F(2x2, 3x3), which has constants that come from the host."""
+    found = []
+    for capture in (False, "auto"):
+        rng = np.random.default_rng(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1, algorithm="winograd", rng=rng), nn.ReLU(), nn.Flatten(),
+            nn.Linear(108, CLASSES, rng=rng),
+        ).to("cuda")  # fmt: skip
+        x = cupy.asarray(rng.standard_normal((20, 1, 6, 6)), np.float32)
+        y = cupy.asarray(rng.integers(0, CLASSES, 20))
+        model = nn.Model(net)
+        model.compile(optim.SGD(net.parameters(), 0.1), "cross_entropy", capture=capture)
+        model.fit(x, y, epochs=2, batch_size=6)
+        found.append(model)
+    assert found[1].history["captured"] == [True, True], found[1].capture_note
+    assert_same(*found, 12 * 64 * 2.0**-23, "fp32")
+
+
 def test_mse(cupy):  # noqa: F811
     found = []
     for capture in (False, "auto"):

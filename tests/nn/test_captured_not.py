@@ -18,6 +18,7 @@ class Doubled(nn.Module):
 REASONS = {
     "Dropout": lambda: nn.Dropout(0.5, rng=0),
     "renews its buffers": lambda: nn.BatchNorm2d(3),
+    "transforms by plans": lambda: nn.Conv2d(3, 3, 3, padding=1, algorithm="fft", rng=0),
     "not one of this library's": Doubled,
 }
 
