@@ -260,14 +260,26 @@ def key_of(
     net: Module, recipe: Recipe, loader: DataLoader, max_norm: float | None,
     max_value: float | None,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """What a graph depends on: numbers by value, arrays and objects by identity."""
+    """What a graph depends on: numbers and words by value, arrays and objects by identity."""
     optimizer, scaler = recipe.optimizer, recipe.scaler
     rules = None if scaler is None else (scaler.growth, scaler.backoff, scaler.interval)
     return (
         loader.batch_size, loader.shuffle, max_norm, max_value, rules,
         *optimizer.options().items(),
+        *(_settings(module) for _, module in net.named_modules()),
         *map(id, (recipe, loader.x, loader.y, *_lasting(net, recipe))),
     )  # fmt: skip
+
+
+def _settings(module: Module) -> tuple[Any, ...]:
+    """What a layer has of numbers and words, alone and in tuples."""
+    plain = (int, float, str, type(None))
+    return tuple(
+        (name, value)
+        for name, value in vars(module).items()
+        if name != "training"
+        and all(isinstance(part, plain) for part in (value if type(value) is tuple else (value,)))
+    )
 
 
 def _lasting(net: Module, recipe: Recipe) -> list[Any]:

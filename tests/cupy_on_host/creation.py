@@ -168,6 +168,8 @@ def _uploaded(obj: Any, dtype: Any, order: str) -> ndarray:
     order = {"K": "A", None: "A"}.get(order, order)
     host = np.array(obj, dtype, order=order)
     dtype_of(host.dtype)
+    if not host.ndim:  # a number is an argument of a kernel
+        return fresh("fill", host)
     ledger.note_transfer(host.nbytes, to_host=False)
     return fresh("upload", host, order="K" if host.flags.forc else "C")
 

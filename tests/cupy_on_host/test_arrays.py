@@ -77,7 +77,9 @@ def test_what_crosses_is_counted(cupy, x):
         assert bool(b[0] < 1e9)
         assert same_bits(b.get(), (2 * x + 1).sum(axis=0))
         assert ledger.bytes_to_host == 8 + 1 + 32
-        cupy.array(1.5)
+        cupy.array(1.5)  # an argument of a kernel
+        assert ledger.bytes_to_device == x.nbytes
+        cupy.array([1.5])
         assert ledger.bytes_to_device == x.nbytes + 8
         assert ledger.operations["sum"] == 1
     b.get()

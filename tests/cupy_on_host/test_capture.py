@@ -61,6 +61,17 @@ def test_memory_that_is_taken_and_given_back_inside(cupy):
     assert x.get().tolist() == [32] * 1000
 
 
+def test_numbers(cupy):
+    """CuPy gives a number to a kernel that fills an array with it."""
+    x = cupy.ones(3)
+    with Captured(cupy) as c:
+        x *= cupy.asarray(2.0)
+    with recorded() as ledger:
+        c.launch(2)
+    assert x.get().tolist() == [4, 4, 4]
+    assert not ledger.to_device
+
+
 def test_what_happens_at_a_launch(cupy):
     x = cupy.ones(3)
     with Captured(cupy) as c:
@@ -72,7 +83,7 @@ def test_what_happens_at_a_launch(cupy):
 
 
 @pytest.mark.parametrize("deed", [
-    lambda cupy, x: x.get(), lambda cupy, x: float(x[0]), lambda cupy, x: cupy.asarray(3.0),
+    lambda cupy, x: x.get(), lambda cupy, x: float(x[0]), lambda cupy, x: cupy.asarray([3.0]),
     lambda cupy, x: cupy.cuda.get_current_stream().synchronize(),
     lambda cupy, x: cupy.cuda.Device().synchronize(), lambda cupy, x: x.set(np.zeros(3)),
 ])  # fmt: skip

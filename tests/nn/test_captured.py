@@ -1,7 +1,6 @@
 """Epochs whose steps are one graph: as those that the host does step by step."""
 
 import contextlib
-import gc
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from mplinalg import nn
 from mplinalg.errors import LinAlgError
 from mplinalg.nn import optim
 
-from ..cupy_on_host import memory
 from ..cupy_on_host.install import recorded
 from ..device import cupy, stand_in  # noqa: F401
 from .test_training_device import CLASSES, NETS, UNITS, N
@@ -275,22 +273,6 @@ def test_launches_of_a_step(stand_in):  # noqa: F811
     assert {k: v for k, v in operations.items() if v} == {"cupy_multiply": 1}
 
 
-def test_the_graph_is_kept(stand_in):  # noqa: F811
-    model, x, y = prepared(stand_in, True)
-    model.fit(x, y, batch_size=10)
-    first = model._graphs._last
-    model.optimizer.lr = 0.01
-    model.fit(x, y, batch_size=10)
-    assert model._graphs._last is first
-    model.optimizer.momentum = 0.5
-    model.fit(x, y, batch_size=10)
-    assert model._graphs._last is not first
-    second = model._graphs._last
-    model.optimizer.load_state_dict(model.optimizer.state_dict())
-    model.fit(x, y, batch_size=10)
-    assert model._graphs._last is not second
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("capture", [False, True])
 def test_a_loss_that_is_not_finite(cupy, capture, shuffle):  # noqa: F811
@@ -338,54 +320,3 @@ def test_what_was_computed_before_is_not_differentiated_after(cupy):  # noqa: F8
     assert model.history["captured"] == [True]
     with pytest.raises(RuntimeError, match="changed after"):
         loss.backward()
-
-
-def peak_of(stand_in, capture):  # noqa: F811
-    """Of bytes in the first epoch, above those that were held before."""
-    model, x, y = prepared(stand_in, capture, "mlp", "fp32")
-    model.fit(x[:12], y[:12], batch_size=12)  # constants are there
-    before = memory.held()
-    memory.reset_peak()
-    model.fit(x, y, batch_size=10)
-    return memory.peak() - before
-
-
-def test_memory_that_is_short(stand_in):  # noqa: F811
-    """There is enough for the steps, not for a workspace and a pool beside: they go on."""
-    enough = peak_of(stand_in, False)
-    gc.collect()
-    model, x, y = prepared(stand_in, "auto", "mlp", "fp32")
-    with memory.limit_memory(memory.held() + enough + 2**20):
-        model.fit(x, y, epochs=2, batch_size=10)
-        assert model.history["captured"] == [False, False]
-        assert "OutOfMemoryError" in model.capture_note
-        model.compile(model.optimizer, "cross_entropy", precision="fp32", capture=True)
-        with pytest.raises(MemoryError):
-            model.fit(x, y, batch_size=10)
-    model.fit(x, y, batch_size=10)
-    assert model.history["captured"][-1]
-
-
-def test_memory_that_is_free_elsewhere(stand_in, monkeypatch):  # noqa: F811
-    """Blocks that the common pool keeps are given back, while nothing is captured.
-
-    There is room for a workspace of 2^25 bytes, but not for two: that of the first try is let go
-    of.
-    """
-    from mplinalg.kernels.cuda import stepping
-
-    kept, freed = [memory.device_memory(2**20)], []
-
-    def free_all_blocks(self, stream=None):
-        freed.append(stream)
-        assert not recording.stream.is_capturing()
-        if stream is None:
-            kept.clear()
-
-    monkeypatch.setattr(memory.DefaultPool, "free_all_blocks", free_all_blocks)
-    recording, x = stepping.Recording(), stand_in.zeros(2**18, np.float32)
-    with memory.limit_memory(memory.held() + 2**25 + 2**19), recording.inside():
-        recording.record(lambda: stand_in.add(x, stand_in.ones(2**18, np.float32), out=x))
-        recording.launch()
-        assert x.get().min() == 1
-    assert freed == [recording.stream, None]

@@ -1,5 +1,7 @@
 """What is no graph, and why: steps are then done one by one, or capture=True is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -141,6 +143,16 @@ def test_steps_of_others(cupy):  # noqa: F811
     assert "the optimiser's step" in model.capture_note
     for a, b in zip(before.values(), model.net.state_dict().values(), strict=True):
         np.testing.assert_array_equal(a.get(), b.get())
+
+
+def test_sizes_that_indices_do_not_reach(stand_in):  # noqa: F811
+    """A thread looks one step of all threads beyond its last entry: on an H100 2^18.04."""
+    from mplinalg.kernels.cuda import training
+
+    step = 8 * 132 * 256
+    for size, is_taken in ((2**30, True), (2**31 - step, False), (2**31 - 1, False)):
+        array = SimpleNamespace(dtype=np.dtype(np.float32), size=size)
+        assert training.is_taken(array) == is_taken
 
 
 def test_capture_is_an_option(cupy):  # noqa: F811

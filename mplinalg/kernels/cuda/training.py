@@ -11,8 +11,8 @@ from . import loader
 from .layout import Array
 from .lines import TYPES, grid
 
-_LARGEST = 2**31
-"""Entries from which indices of 32 bits do not reach."""
+_LARGEST = 2**31 - 2**24
+"""Entries from which indices of 32 bits do not reach one step of all threads beyond the last."""
 _ROWS_OF_A_BLOCK = 1024
 """Up to which one block computes a loss, and so its mean, too."""
 
