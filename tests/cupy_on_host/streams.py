@@ -110,12 +110,16 @@ class Stream:
         return event
 
     def wait_event(self, event: Event) -> None:
+        if event.is_captured != capture.is_captured(self):
+            raise Misuse("of a stream and the event that it waits for one is captured alone")
         hazards.wait(self.line, event.clock)
 
     def launch_host_func(self, callback: Callable[[Any], None], arg: Any) -> None:
+        capture.refuse("a function of the host")
         callback(arg)
 
     def add_callback(self, callback: Callable[..., None], arg: Any) -> None:
+        capture.refuse("a function of the host")
         callback(self, 0, arg)
 
 
@@ -135,17 +139,25 @@ class Event:
         self.disable_timing = disable_timing
         self.clock: hazards.Clock = {}
         self.seconds: float | None = None
+        self.is_captured = False
 
     @property
     def done(self) -> bool:
+        self._require_not_captured()
         return True
+
+    def _require_not_captured(self) -> None:
+        if self.is_captured:
+            raise Misuse("an event of a captured stream never happens, and cannot be asked for")
 
     def record(self, stream: Stream | None = None) -> None:
         stream = get_current_stream() if stream is None else stream
+        self.is_captured = capture.is_captured(stream)
         self.clock = hazards.mark(stream.line)
         self.seconds = time.perf_counter()
 
     def synchronize(self) -> None:
+        self._require_not_captured()
         ledger.note_sync("Event.synchronize")
         hazards.host_waits(self.clock)
 

@@ -99,6 +99,27 @@ def test_other_streams_are_refused(cupy):
         x += 1
 
 
+def test_events(cupy):
+    """Those of a captured stream are for it alone, and it waits for no others."""
+    other, before = cupy.cuda.Stream(), cupy.cuda.Event()
+    before.record(other)
+    with Captured(cupy) as c:
+        event = c.stream.record()
+        c.stream.wait_event(event)
+        with pytest.raises(Misuse, match="captured alone"):
+            c.stream.wait_event(before)
+        with pytest.raises(Misuse, match="captured alone"):
+            other.wait_event(event)
+        for deed in (c.stream.launch_host_func, c.stream.add_callback):
+            with pytest.raises(Misuse, match="function of the host while"):
+                deed(print, None)
+    for deed in (event.synchronize, lambda: event.done):
+        with pytest.raises(Misuse, match="never happens"):
+            deed()
+    event.record(other)
+    event.synchronize()
+
+
 def test_the_common_pool_is_refused(cupy):
     with (
         Captured(cupy), cupy.cuda.using_allocator(None),
