@@ -199,6 +199,18 @@ def test_cublas_of_cupy_is_refused(cupy):
         blas.gemm(1.0, a, a, 0.0, c)
 
 
+def test_products_of_cupy_are_refused(cupy):
+    """But for that of two vectors, which is a sum."""
+    a, x = cupy.ones((3, 3)), cupy.ones(3)
+    with Captured(cupy) as c:
+        for deed in (lambda: a @ a, lambda: a @ x, lambda: cupy.einsum("ij,jk->ik", a, a)):
+            with pytest.raises(NotImplementedError, match="cuBLAS"):
+                deed()
+        x *= x @ x
+    c.launch()
+    assert x.get().tolist() == [3, 3, 3]
+
+
 def test_cublas_itself(cupy):
     """alpha and beta are those of the capture, whatever is at their place later."""
     from cupy_backends.cuda.libs import cublas

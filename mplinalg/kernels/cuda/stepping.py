@@ -20,7 +20,8 @@ _TAKEN = {**TYPES, "l": "long long", "q": "long long"}
 _BLOCKS_OF_A_TENSOR = 64
 """Most blocks that share in the squares of one tensor: so that the sums of all are few."""
 _WORKSPACE, _SMALL_WORKSPACE = 2**25, 2**22
-"""Bytes for cuBLAS, as its documentation has them: from compute capability 9.0 on, and below."""
+"""Bytes for cuBLAS, as many as it has for itself, so that it takes the same kernels: from compute
+capability 9.0 on, and below."""
 _NO_MEMORY = 2
 """cudaErrorMemoryAllocation."""
 
