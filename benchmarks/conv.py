@@ -118,4 +118,5 @@ SUITE = Suite(
     default_peers=tuple(INSTALLED),
     error_measure="largest error over the largest entry",
     build=build,
+    numpy_too=True,  # products of layers are NumPy's
 )

@@ -56,4 +56,5 @@ SUITE = Suite(
     default_peers=tuple(training.INSTALLED),
     error_measure="distance of weights after ten steps, over the way gone",
     build=build,
+    numpy_too=True,  # products of layers are NumPy's
 )
