@@ -85,7 +85,7 @@ def test_a_few_large_members_are_divided(rng, monkeypatch):
         seen.append(len(found))
         return found
 
-    a, b = rng.standard_normal((32, 100, 100)), rng.standard_normal((32, 100, 1))
+    a, b = rng.standard_normal((128, 100, 100)), rng.standard_normal((128, 100, 1))
     with threadpoolctl.threadpool_limits(1, "blas"):
         alone = solve(a, b), inv(a), gemm(a[:, :50], a[:, :, :50]), qr(a)[1]
     monkeypatch.setattr(qr_stacks, "run_chunks", counted)
