@@ -62,7 +62,9 @@ class CupyOps(Factorizations):
 
     side_by_side = 1
 
-    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    def each(
+        self, work: Callable[[Any], Any], items: Sequence[Any], flops: float = 1e12
+    ) -> list[Any]:
         return [work(item) for item in items]
 
     def serial(self) -> contextlib.AbstractContextManager[None]:

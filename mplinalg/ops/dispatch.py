@@ -13,6 +13,7 @@ from .nn import NnOps
 from .nn_steps import StepOps
 from .nn_updates import UpdateOps
 from .numpy_batched import NumpyBatchedOps
+from .numpy_lines import compiled
 from .numpy_ops import NumpyOps
 from .protocol import DirectOps, Ops
 from .staging import HostStaging, Staging, host_free_bytes
@@ -218,3 +219,12 @@ def free_bytes_on(device: str) -> int:
     from .cupy_staging import free_bytes
 
     return free_bytes()
+
+
+def read_lines(descriptor: int, place: int, stride: int, line: Any, out: Any) -> int:
+    """out[i] <- what is in a file from `place` + i `stride` on, in the dtype of `line`.
+
+    `line` is as long as a row of `out`; both are real. Returns how many lines were read to their
+    ends: all, unless something is wrong.
+    """
+    return int(compiled("files").read_lines(descriptor, place, stride, line, out))

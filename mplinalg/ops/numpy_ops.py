@@ -24,6 +24,10 @@ from .numpy_systems import Systems
 Array = NDArray[Any]
 
 
+_RATE = 1e11
+"""Flops per second of a thread, roughly."""
+
+
 class NumpyOps(Products, Factorizations, Systems, Residuals):
     """`mplinalg.ops.DirectOps` on NumPy arrays."""
 
@@ -42,8 +46,10 @@ class NumpyOps(Products, Factorizations, Systems, Residuals):
     def serial(self) -> AbstractContextManager[None]:
         return crew.serial_blas()
 
-    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        return crew.run_each(work, items)
+    def each(
+        self, work: Callable[[Any], Any], items: Sequence[Any], flops: float = 1e12
+    ) -> list[Any]:
+        return crew.run_each(work, items, flops / _RATE)
 
     def synchronize(self) -> None:
         pass

@@ -23,7 +23,7 @@ import numpy as np
 from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
-from .shares import strips, subtract_product
+from .shares import by_strips, subtract_product
 from .tasks import Program, Tile, product_workspace
 
 __all__ = ["cholesky_program"]
@@ -116,6 +116,8 @@ def factor_diagonal(
 def solve_right(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """L[i, k] = A[i, k] L[k, k]^-H"""
     (lower,), (a,) = reads, updates
-    rows = strips(ops, len(a))
-    ops.each(lambda part: ops.trsm("R", lower, a[part], lower=True, trans="C"), rows)
+    by_strips(
+        ops, lambda part: ops.trsm("R", lower, a[part], lower=True, trans="C"), len(a),
+        float(a.size * a.shape[1]),
+    )  # fmt: skip
     return ()

@@ -35,6 +35,8 @@ __all__ = ["LocalExecutor", "as_executor"]
 
 _AHEAD = 2 * LOOKAHEAD
 """Tasks whose tiles are loaded beside the one that computes."""
+_FLOPS_A_BYTE = 5
+"""In the time in which a byte of memory is read."""
 Inputs = Callable[[Key], np.ndarray]
 """What makes an input: a new array, C-ordered, of the dtype that the program says."""
 
@@ -219,7 +221,9 @@ class _Run:
     ) -> None:  # fmt: skip
         self.plan, self.inputs, self.store = plan, inputs, store
         self.staging, self.heap, self.progress = staging, heap, progress
-        self.changing = {key for task in plan.program.tasks for key in task.updates}
+        self.last_change = {
+            key: number for number, task in enumerate(plan.program.tasks) for key in task.updates
+        }
         self.tiles: dict[Key, Array] = {}
         self.saving: dict[Key, Future[None]] = {}
         self.changed, self.telling = threading.Condition(), threading.Lock()
@@ -250,7 +254,9 @@ class _Run:
                     if len(group) == 1:
                         self._compute(number, writer)
                     else:
-                        ops.each(lambda n: self._compute_beside(n, writer), group)
+                        ops.each(
+                            lambda n: self._compute_beside(n, writer), group, self._time(number)
+                        )
                     number += len(group)
                 for future in list(self.saving.values()):
                     future.result()
@@ -280,6 +286,12 @@ class _Run:
                 end += 1
         some = (end - number) // threads * threads
         return range(number, number + max(1, some))
+
+    def _time(self, number: int) -> float:
+        """Flops of a product that take as long as a task, about: its own, or to read its tiles."""
+        program = self.plan.program
+        task = program.tasks[number]
+        return max(task.flops, _FLOPS_A_BYTE * nbytes(program.tiles, task.needs))
 
     def _compute_beside(self, number: int, writer: ThreadPoolExecutor) -> None:
         try:
@@ -330,7 +342,7 @@ class _Run:
                 # no farther ahead than a few tasks: memory that was just used is in the cache
                 if not self._has_ended(max(step.after, step.task - _AHEAD)):
                     return
-                getattr(self, f"_{step.what}")(step.key)
+                getattr(self, f"_{step.what}")(step.key, step.task)
                 with self.changed:
                     self.made_ready += 1
                     self.changed.notify_all()
@@ -348,31 +360,31 @@ class _Run:
             self.ended = task
         return True
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Key, task: int) -> None:
         saving = self.saving.get(key)
         if saving is not None:
             saving.result()
         del self.tiles[key]
 
-    def _spill(self, key: Key) -> None:
+    def _spill(self, key: Key, task: int) -> None:
         tile = self.tiles.pop(key)
         self._write("spilled", key, tile, is_result=False)
 
-    def _load(self, key: Key) -> None:
-        self._read("loaded", key, self.inputs)
+    def _load(self, key: Key, task: int) -> None:
+        self._read("loaded", key, self.inputs, task)
 
-    def _reload(self, key: Key) -> None:
-        self._read("reloaded", key, self.store.read)
+    def _reload(self, key: Key, task: int) -> None:
+        self._read("reloaded", key, self.store.read, task)
 
-    def _make(self, key: Key) -> None:
+    def _make(self, key: Key, task: int) -> None:
         """The kernel makes it; the plan has room for it from now on."""
         self._grow(key)
 
-    def _read(self, kind: str, key: Key, read: Callable[[Key], np.ndarray]) -> None:
+    def _read(self, kind: str, key: Key, read: Callable[[Key], np.ndarray], task: int) -> None:
         began = time.perf_counter()
         self._grow(key)
         tile = read(key)
-        if key in self.changing and not tile.flags.writeable:
+        if not tile.flags.writeable and self.last_change.get(key, -1) >= task:
             tile = owned(tile)
         on_host = self.plan.program.tiles[key].on_host
         self.tiles[key] = tile if on_host else self.staging.upload(tile)

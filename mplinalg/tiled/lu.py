@@ -36,13 +36,15 @@ from ..ops.protocol import Array, Ops
 from ..precision import Format
 from .grid import Grid, extent
 from .pivots import Moves, gather_rows, move_rows, moves_of
-from .shares import strips, subtract_product
+from .shares import by_strips, subtract_product
 from .tasks import Program, Tile, product_workspace
 
 __all__ = ["PANEL", "lu_program", "panel_workspace"]
 
 PANEL = 128
 """Columns that a tournament is held for at once."""
+_FLOPS_A_MOVE, _FLOPS_A_PIVOT = 200.0, 10.0
+"""Of a product, that take as long as to move an entry, and as a flop in search of pivots."""
 
 
 def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None = None) -> Program:
@@ -104,16 +106,21 @@ def panel_workspace(m: int, width: int) -> int:
 def interchange(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """A[j:, k] <- P_j A[j:, k]"""
     (moves,) = reads
-    columns = strips(ops, updates[0].shape[1])
-    ops.each(lambda part: move_rows(ops, [tile[:, part] for tile in updates], moves), columns)
+    width = updates[0].shape[1]
+    by_strips(
+        ops, lambda part: move_rows(ops, [tile[:, part] for tile in updates], moves), width,
+        _FLOPS_A_MOVE * moves.shape[1] * width,
+    )  # fmt: skip
     return ()
 
 
 def eliminate(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
     """U[j, k] = L[j, j]^-1 A[j, k]"""
     (lu,), (a,) = reads, updates
-    columns = strips(ops, a.shape[1])
-    ops.each(lambda part: ops.trsm("L", lu, a[:, part], lower=True, unit=True), columns)
+    by_strips(
+        ops, lambda part: ops.trsm("L", lu, a[:, part], lower=True, unit=True), a.shape[1],
+        float(len(a) * a.size),
+    )  # fmt: skip
     return ()
 
 
@@ -150,7 +157,10 @@ def factor_column(
         # U12 = L11^-1 A12
         ops.trsm("L", lu, top[s, right], lower=True, unit=True)
         below = [top[s.stop :], *tiles[1:]]
-        ops.each(functools.partial(_eliminate_below, ops, lu, top[s, right], s, fmt), below)
+        ops.each(
+            functools.partial(_eliminate_below, ops, lu, top[s, right], s, fmt), below,
+            float(len(top) * extent(s) * (extent(s) + 2 * extent(right))),
+        )  # fmt: skip
     return moves_of(order), np.array([info])
 
 
@@ -171,10 +181,14 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
     for tile in tiles:
         spans.append((tile, start, max(start, s.start), start + len(tile)))
         start += len(tile)
+
+    def time_of(rows: int) -> float:
+        return _FLOPS_A_PIVOT * rows * extent(s) ** 2
+
     matches = ops.each(
         lambda span: _match(ops, span[0][span[2] - span[1] :, s], np.arange(span[2], span[3])),
-        [span for span in spans if span[2] < span[3]],
-    )
+        [span for span in spans if span[2] < span[3]], time_of(len(tiles[0])),
+    )  # fmt: skip
 
     def play(pair: Any) -> Any:
         rows = np.concatenate([pair[0][0], pair[1][0]])
@@ -182,7 +196,8 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
 
     while len(matches) > 1:
         left = matches[len(matches) - len(matches) % 2 :]
-        matches = ops.each(play, list(zip(matches[::2], matches[1::2], strict=False))) + left
+        pairs = list(zip(matches[::2], matches[1::2], strict=False))
+        matches = ops.each(play, pairs, time_of(2 * extent(s))) + left
     return matches[0]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ops.dispatch import read_lines
+from ..precision import real_dtype
 from .heap import empty
 
 __all__ = ["MappedFile", "file_part", "mapped_file", "unmapped"]
@@ -20,6 +22,8 @@ Array = NDArray[Any]
 _LARGE = 2**18
 """Bytes from which on it takes less time to map a part of a file than to copy it."""
 _ALIGNED = 16
+_FEW = 64
+"""Lines that the interpreter reads."""
 _SAMPLE = 4096
 """Bytes of a line that tell whether a file still is the one that was mapped."""
 
@@ -78,6 +82,24 @@ class MappedFile:
             return None
         lines = part.view(self.dtype).reshape(shape)
         return lines.T if self.by_columns else lines
+
+    def read_as(self, rows: slice, columns: slice, dtype: np.dtype[Any]) -> Array | None:
+        """A rectangle, new, C-ordered, in a dtype that is as real as the file's.
+
+        None if its rows are not lines, or if something is wrong, which `read` tells.
+        """
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        real, found = real_dtype(self.dtype), real_dtype(dtype)
+        if self.by_columns or self.dtype.kind != dtype.kind or shape[0] < _FEW:
+            return None
+        part = empty(shape, dtype)
+        line = np.empty(shape[1], self.dtype).view(real)
+        place = self.place + rows.start * self.stride + columns.start * self.dtype.itemsize
+        with open(self.name, "rb", buffering=0) as file:
+            if _identity(file.fileno()) != self.identity:
+                return None
+            count = read_lines(file.fileno(), place, self.stride, line, part.view(found))
+        return part if count == shape[0] else None
 
     def _lines(self, outer: slice, inner: slice) -> Array:
         size = self.dtype.itemsize

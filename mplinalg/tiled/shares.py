@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from ..factor.blocks import blocks
 from ..ops.protocol import Array, Ops
 
-__all__ = ["strips", "subtract_product"]
+__all__ = ["by_strips", "subtract_product"]
 
+_WORTHWHILE = 1e8
+"""Flops of a piece at least."""
 _NARROWEST = 64
 """Rows, or columns, of a strip at least: to pack narrower ones takes longer than it saves."""
 
@@ -17,6 +21,12 @@ def strips(ops: Ops, size: int, count: int | None = None) -> list[slice]:
     """range(size) in as many parts as compute at the same time, or in `count`."""
     count = ops.side_by_side if count is None else count
     return list(blocks(size, max(_NARROWEST, -(-size // count))))
+
+
+def by_strips(ops: Ops, work: Callable[[slice], Any], size: int, flops: float) -> None:
+    """``work(part)`` of strips of range(size), which is as much as so many flops in all."""
+    parts = strips(ops, size)
+    ops.each(work, parts, flops / max(1, len(parts)))
 
 
 def subtract_product(ops: Ops, a: Array, b: Array, c: Array, transb: str = "N") -> None:
@@ -30,4 +40,8 @@ def subtract_product(ops: Ops, a: Array, b: Array, c: Array, transb: str = "N") 
         ops.gemm(-1.0, a[rows], right, 1.0, c[rows, columns], transb=transb)
 
     m, n = c.shape
-    ops.each(piece, [(i, j) for i in strips(ops, m, down) for j in strips(ops, n, across)])
+    pieces = [(i, j) for i in strips(ops, m, down) for j in strips(ops, n, across)]
+    flops = 2.0 * m * n * a.shape[1] / len(pieces)
+    if len(pieces) > 1 and flops < _WORTHWHILE:
+        pieces = [(slice(0, m), slice(0, n))]
+    ops.each(piece, pieces, flops)

@@ -90,6 +90,12 @@ class ArraySource:
             return None
         return self._file.view(rows, columns)
 
+    def read_as(self, rows: slice, columns: slice, dtype: np.dtype[Any]) -> Array | None:
+        """A rectangle in a dtype, of a file whose rows are contiguous."""
+        if self._file is None or self._file.dtype != self.dtype:
+            return None
+        return self._file.read_as(rows, columns, dtype)
+
     def read(self, rows: slice, columns: slice) -> Array:
         if self._file is not None:
             return self._file.read(rows, columns).astype(self.dtype, copy=False)
@@ -232,6 +238,12 @@ class Reading:
             view = getattr(self.source, "view", lambda *_: None)(self.rows, self.columns)
             if view is not None and view.flags.c_contiguous:
                 return view
+        if self.factors[0] is None and not self.is_checked:
+            part = getattr(self.source, "read_as", lambda *_: None)(
+                self.rows, self.columns, self.dtype
+            )
+            if part is not None:
+                return part
         m, n = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
         height = max(1, _STRIP_BYTES // max(1, n * self.source.dtype.itemsize))
         if m <= height:

@@ -49,6 +49,11 @@ def test_several_threads_take_part(threads):
     run_each(lambda i: meeting.wait(), range(threads))
 
 
+def test_threads_are_not_woken_for_little(threads):
+    found = run_each(lambda i: (threading.get_ident(), blas_threads()), range(9), 1e-6)
+    assert found == 9 * [(threading.get_ident(), threads)]
+
+
 def test_within_itself_it_is_serial(threads):
     def work(i):
         return crew_size(), run_each(lambda j: (threading.get_ident(), crew_size()), range(5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import threadpoolctl
@@ -43,6 +45,31 @@ def factors(name, a, tile, dtype, fmt, store):
     return lower
 
 
+def add_one(ops, reads, updates):
+    updates[0][...] += 1
+    return ()
+
+
+def meets(ops, reads, updates, *, meeting):
+    meeting.wait()
+    return ()
+
+
+def test_tasks_of_a_group_run_at_the_same_time(threads):
+    meeting = threading.Barrier(threads, timeout=60)
+    program = Program(is_divided=True)
+    for i in range(threads + threads // 2):  # what is left of the group runs alone
+        program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
+        kernel, options = (meets, {"meeting": meeting}) if i < threads else (add_one, {})
+        program.add(kernel, updates=(("A", i),), group=(0,), flops=1e12, options=options)
+        program.results.add(("A", i))
+    store = MemoryStore()
+    LocalExecutor(2**20).run(program, lambda key: np.zeros(4), store)
+    assert [store.read(("A", i))[0] for i in range(len(program.tasks))] == [
+        float(i >= threads) for i in range(len(program.tasks))
+    ]
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("tile", [70, 128, 200])
 def test_factors_do_not_depend_on_the_number_of_threads(name, tile, rng):
@@ -78,7 +105,7 @@ def test_a_task_that_fails_beside_others_ends_the_run(threads, number):
     for i in range(8):
         program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
         program.add(
-            fails, updates=(("A", i),), group=(0,),
+            fails, updates=(("A", i),), group=(0,), flops=1e12,
             options={"message": "this one" if i == number else ""},
         )  # fmt: skip
         program.results.add(("A", i))
@@ -91,7 +118,9 @@ def test_a_source_that_fails_ends_tasks_that_wait_side_by_side(threads):
     program = Program(is_divided=True)
     for i in range(8):
         program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
-        program.add(fails, updates=(("A", i),), group=(0,), options={"message": ""})
+        program.add(
+            fails, updates=(("A", i),), group=(0,), flops=1e12, options={"message": ""}
+        )  # fmt: skip
 
     def source(key):
         if key[1] == 5:
@@ -100,11 +129,6 @@ def test_a_source_that_fails_ends_tasks_that_wait_side_by_side(threads):
 
     with pytest.raises(OSError, match="the disk is gone"):
         LocalExecutor(2 * 32).run(program, source, MemoryStore())
-
-
-def add_one(ops, reads, updates):
-    updates[0][...] += 1
-    return ()
 
 
 def test_what_tasks_change_is_never_the_page_of_a_file(rng):
@@ -121,6 +145,27 @@ def test_what_tasks_change_is_never_the_page_of_a_file(rng):
     LocalExecutor(2 * 8 * size).run(program, store.read, after)
     assert np.array_equal(store.read(("A", 0)), first)
     assert np.array_equal(after.read(("A", 0)), first + 1)
+
+
+def keeps(ops, reads, updates, *, seen):
+    seen.append(reads[0].flags.writeable)
+    return ()
+
+
+def test_what_is_only_read_is_not_copied(rng):
+    """Also a tile that earlier tasks have changed."""
+    size, seen = 2**16, []
+    program = Program()
+    for name in "AB":
+        program.tiles[(name,)] = Tile((size,), np.dtype("f8"))
+        program.results.add((name,))
+    program.add(add_one, updates=(("A",),))
+    for _ in range(5):
+        program.add(add_one, updates=(("B",),))
+    program.add(keeps, reads=(("A",),), options={"seen": seen})
+    traffic = LocalExecutor(8 * size).run(program, lambda key: np.zeros(size), TemporaryStore())
+    assert traffic.reloaded == 8 * size
+    assert seen == [False]
 
 
 def test_progress_is_told_of_every_task_once(threads, rng):

@@ -10,7 +10,7 @@ import pytest
 from mplinalg.ops.staging import host_free_bytes
 from mplinalg.tiled import TiledMatrix, solve, sources
 from mplinalg.tiled.limits import as_bytes
-from mplinalg.tiled.sources import ArraySource, FunctionSource, as_source
+from mplinalg.tiled.sources import ArraySource, Blocks, FunctionSource, as_source
 
 N = 70
 
@@ -170,6 +170,42 @@ def test_whole_lines_of_a_file_are_not_copied(rng, tmp_path, layout, dtype):
     assert source.view(*narrow) is None
     assert source.view(slice(0, 2), slice(0, 2)) is None, "little is copied"
     assert source.read(rows, columns).flags.writeable
+
+
+@pytest.mark.parametrize("given", ["f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+def test_blocks_of_a_file_in_another_dtype(rng, tmp_path, given, dtype):
+    a = rng.standard_normal((200, 90)) + 1j * rng.standard_normal((200, 90))
+    a = (a if given[0] == "c" else a.real).astype(given)
+    a[3, 5], a[4, 6], a[150, 80] = np.nan, np.inf, 1e30
+    path = tmp_path / "a.npy"
+    np.save(path, a)
+    source = as_source(np.load(path, mmap_mode="r"))
+    rows, columns = slice(1, 190), slice(2, 85)
+    part = source.read_as(rows, columns, np.dtype(dtype))
+    if given[0] != dtype[0]:
+        assert part is None
+        return
+    assert part.flags.c_contiguous
+    assert part.flags.writeable
+    assert part.dtype == dtype
+    assert np.array_equal(part, a[rows, columns].astype(dtype), equal_nan=True)
+    assert source.read_as(slice(0, 3), columns, np.dtype(dtype)) is None, "too few"
+    block = Blocks(source, [rows], [columns], np.dtype(dtype), None)(("A", 0, 0))
+    assert np.array_equal(block, part, equal_nan=True)
+
+
+@pytest.mark.parametrize("cut", [1, 100 * 300 * 8])
+def test_lines_that_a_file_lacks_are_told(rng, tmp_path, cut):
+    a = rng.standard_normal((300, 300))
+    path = tmp_path / "a.npy"
+    np.save(path, a)
+    source = as_source(np.load(path, mmap_mode="r"))
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - cut)
+    block = Blocks(source, [slice(0, 300)], [slice(100, 300)], np.dtype("f4"), None)
+    with pytest.raises(OSError, match="ends before its matrix does"):
+        block(("A", 0, 0))
 
 
 def test_what_is_beyond_the_end_of_a_file_is_not_touched(rng, tmp_path):

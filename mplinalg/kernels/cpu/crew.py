@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from .batched.threads import blas_controller, blas_threads, run_chunks
+from .batched.threads import blas_controller, blas_threads, is_worthwhile, run_chunks
 
 __all__ = ["crew_size", "run_each", "serial_blas"]
 
@@ -45,8 +45,19 @@ def serial_blas() -> Iterator[None]:
         _size.reset(before)
 
 
-def run_each(work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
+def run_each(
+    work: Callable[[T], Any], items: Sequence[T], seconds: float = 1.0
+) -> list[Any]:  # fmt: skip
     """``work(item)`` of each item, on several threads, where BLAS is serial.
+
+    Parameters
+    ----------
+    work : callable
+        It must release the GIL to gain anything.
+    items : sequence
+    seconds : float
+        Of one item, an estimate: threads are woken only where they save time, and BLAS stays as it
+        is where they do not.
 
     Returns
     -------
@@ -59,11 +70,11 @@ def run_each(work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
         The first one that `work` raised; items that had not begun are left out.
     """
     threads = crew_size()
-    if threads == 1:
+    if threads == 1 or not is_worthwhile(len(items), seconds):
         return [work(item) for item in items]
     if _size.get() is None:
         with serial_blas():
-            return run_each(work, items)
+            return run_each(work, items, seconds)
     results: list[Any] = [None] * len(items)
 
     def some(first: int, last: int) -> None:
@@ -74,5 +85,5 @@ def run_each(work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
         finally:
             _size.reset(outer)
 
-    run_chunks(some, len(items), 1.0, 1, threads)
+    run_chunks(some, len(items), seconds, 1, threads)
     return results

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["blas_controller", "blas_threads", "chunks", "run_chunks"]
+__all__ = ["blas_controller", "blas_threads", "chunks", "is_worthwhile", "run_chunks"]
 
 GRAIN = 64
 """Members of the smallest chunk, if nothing else is said: full registers, of every type."""
@@ -62,6 +62,11 @@ def chunks(count: int, pieces: int, grain: int = GRAIN) -> list[tuple[int, int]]
     grains = -(-count // grain)
     length = grain * max(1, -(-grains // max(pieces, 1)))
     return [(first, min(first + length, count)) for first in range(0, count, length)]
+
+
+def is_worthwhile(count: int, cost_per_member_seconds: float) -> bool:
+    """Whether several threads take less time for it than one."""
+    return count > 1 and count * cost_per_member_seconds >= 2 * _WORTHWHILE
 
 
 def run_chunks(
