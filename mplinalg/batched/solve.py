@@ -91,8 +91,9 @@ def solve(
     register holds numbers are solved at a time: in registers up to order 8, in the cache up to
     about 180 in double precision, beyond by LAPACK one by one. Batches are divided among the
     threads that SciPy's BLAS may use; the answer of a member does not depend on their number, nor
-    on other members. Only where LAPACK solves one by one, and BLAS takes several threads for a
-    matrix (from order 100 on), do last bits depend on how many.
+    on other members. Only where a few matrices of order 100 and more, less than four for each
+    thread, are solved by LAPACK one by one, and BLAS takes several threads for each, do last bits
+    depend on how many.
 
     Along with each system one or two more right-hand sides, random, are solved; they bound the
     norm of the inverse from below [1]_. Members whose condition may be 1 / eps or more, or whose

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cpu import routines
+from ..kernels.cpu import crew, routines
 from ..precision import Format, real_dtype, working_format
 from . import numpy_batched_plan as plan
 from .batched import Judged, SolvedBatch
@@ -96,7 +96,7 @@ def _multiply(
     else:
         run = _blas(alpha, a, conj_a, b, conj_b, beta, c, how)
         if not how.is_single_threaded:
-            run(0, how.members)
+            crew.run_batch(run, how.members, how.cost)
             return
     compiled("batched.threads").run_chunks(run, how.members, how.cost, 1)
 
@@ -189,7 +189,7 @@ def _solve_triangles(
     if n * n * columns <= SINGLE_THREADED:
         threads.run_chunks(run_blas, info.size, cost + 100e-9, 1)
     else:
-        run_blas(0, info.size)
+        crew.run_batch(run_blas, info.size, cost)
 
 
 # -- low precision -------------------------------------------------------------------------------

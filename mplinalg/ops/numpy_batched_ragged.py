@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cpu import routines
+from ..kernels.cpu import crew, routines
 from ..precision import Format, real_dtype, working_format
 from .numpy_batched_common import (
     BYTE_RATE,
@@ -41,6 +41,8 @@ _CALL = 100e-9
 """Seconds of a member beyond its arithmetic."""
 _WORTHWHILE = 400e-6
 """Seconds of work that are worth two threads."""
+_SHARE = 4
+"""The part of what a thread has to do that a member may be to be computed by one."""
 _PIECES = 64
 """Into so many pieces of about the same cost a list is cut."""
 _TRANSPOSED = [0, 2, 1, 4, 3]
@@ -213,7 +215,8 @@ def _run_balanced(
     """`run` on the members of a list, in pieces of about the same cost, whatever their sizes.
 
     The largest pieces come first, as what is left at the end should be small. Members that BLAS
-    computes with several threads are left to it, one after the other.
+    computes with several threads are left to it, one after the other, if they are more than a
+    share of the work; else BLAS is serial.
 
     Parameters
     ----------
@@ -231,13 +234,14 @@ def _run_balanced(
     cost = _CALL + np.maximum(
         products * (flops / flop_rate(dtype)), numbers * (dtype.itemsize / BYTE_RATE)
     )
-    large = products > SINGLE_THREADED
-    if large.any():
-        run(np.flatnonzero(large))
-    small = np.flatnonzero(~large)
+    large, count = products > SINGLE_THREADED, crew.crew_size()
+    alone = large & (cost > cost.sum() / (_SHARE * count))
+    if alone.any():
+        run(np.flatnonzero(alone))
+    small = np.flatnonzero(~alone)
     ends = np.cumsum(cost[small])
     total = float(ends[-1]) if small.size else 0.0
-    if total < _WORTHWHILE or threads.blas_threads() == 1:
+    if total < _WORTHWHILE or count == 1:
         if small.size:
             run(small)
         return
@@ -250,7 +254,10 @@ def _run_balanced(
         for piece in pieces[first:last]:
             run(piece)
 
-    threads.run_chunks(run_pieces, len(pieces), total / len(pieces), 1)
+    if large[small].any():
+        crew.run_each(lambda k: run(pieces[k]), range(len(pieces)), total / len(pieces))
+    else:
+        threads.run_chunks(run_pieces, len(pieces), total / len(pieces), 1)
 
 
 def _described(a: Array) -> tuple[int, ...]:

@@ -96,6 +96,23 @@ def test_a_few_large_members_are_divided(rng, monkeypatch):
     assert all(map(np.array_equal, found, alone))
 
 
+@pytest.mark.parametrize("n", [130, 200])
+def test_large_members_are_the_same_whatever_the_number_of_threads(n, rng):
+    """BLAS and LAPACK compute them, each on one thread, if they are many."""
+    a, b = rng.standard_normal((20, n, n)), rng.standard_normal((20, n, 3))
+    sizes = rng.integers(70, n, 40)
+    lists = [a[i % 20, :k, :k] for i, k in enumerate(sizes)], [b[0, :k] for k in sizes]
+    definite = a @ a.swapaxes(1, 2) + n * np.eye(n)
+    answers = []
+    for count in (1, 2):
+        with threadpoolctl.threadpool_limits(count, "blas"):
+            answers.append(
+                [solve(a, b), gemm(a, b), gemm(a, a), *gemm(*lists),
+                 *cho_factor(definite)]
+            )  # fmt: skip
+    assert all(map(np.array_equal, *answers))
+
+
 @pytest.mark.usefixtures("_four_threads")
 def test_without_further_threads_one_does_it_all(monkeypatch):
     """As when Python ends, or at the limit of the system."""

@@ -193,7 +193,7 @@ def test_many_members(rng, n, members):
     assert_solves(clean, trsm(given, b, lower=True), b)
 
 
-@pytest.mark.parametrize(("n", "members"), [(3, 200_003), (20, 3001)])
+@pytest.mark.parametrize(("n", "members"), [(3, 200_003), (20, 20_001)])
 def test_threads_give_the_same_bits(rng, monkeypatch, n, members):
     given = triangle(rng, (members, n, n), True, False)[1]
     given[members // 2, 1, 1] = 0

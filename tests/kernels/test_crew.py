@@ -9,7 +9,7 @@ import pytest
 import threadpoolctl
 
 from mplinalg.kernels.cpu.batched.threads import blas_threads
-from mplinalg.kernels.cpu.crew import crew_size, run_each, serial_blas
+from mplinalg.kernels.cpu.crew import crew_size, run_batch, run_each, serial_blas
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -91,4 +91,18 @@ def test_where_another_thread_sets_the_number(threads):
     finally:
         ended.set()
         holder.join()
+    assert blas_threads() == threads
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 1000])
+def test_many_members_are_taken_side_by_side_and_few_are_left_to_blas(threads, count):
+    seen, found = np.zeros(count, int), set()
+
+    def work(first, last):
+        seen[first:last] += 1
+        found.add(blas_threads())
+
+    run_batch(work, count, 1.0)
+    assert np.array_equal(seen, np.ones(count))
+    assert found == ({1} if count >= 4 * threads else {threads})
     assert blas_threads() == threads

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from .batched.threads import blas_controller, blas_threads, is_worthwhile, run_chunks
+from .batched import threads as pool
 
-__all__ = ["crew_size", "run_each", "serial_blas"]
+__all__ = ["crew_size", "run_batch", "run_each", "serial_blas"]
 
 T = TypeVar("T")
+_ROUNDS = 4
+"""Ranges a thread, so that one that is held up does not hold up the others."""
 
 _size: ContextVar[int | None] = ContextVar("_size", default=None)
 
@@ -27,7 +29,7 @@ def crew_size() -> int:
     made serial. One where it calls itself.
     """
     size = _size.get()
-    return blas_threads() if size is None else size
+    return pool.blas_threads() if size is None else size
 
 
 @contextlib.contextmanager
@@ -39,7 +41,7 @@ def serial_blas() -> Iterator[None]:
     """
     before = _size.set(crew_size())
     try:
-        with blas_controller().limit(limits=1):
+        with pool.blas_controller().limit(limits=1):
             yield
     finally:
         _size.reset(before)
@@ -70,7 +72,7 @@ def run_each(
         The first one that `work` raised; items that had not begun are left out.
     """
     threads = crew_size()
-    if threads == 1 or not is_worthwhile(len(items), seconds):
+    if threads == 1 or not pool.is_worthwhile(len(items), seconds):
         return [work(item) for item in items]
     if _size.get() is None:
         with serial_blas():
@@ -85,5 +87,19 @@ def run_each(
         finally:
             _size.reset(outer)
 
-    run_chunks(some, len(items), seconds, 1, threads)
+    pool.run_chunks(some, len(items), seconds, 1, threads)
     return results
+
+
+def run_batch(function: Callable[[int, int], Any], count: int, seconds: float) -> None:
+    """``function(first, last)`` for ranges that make up ``range(count)``, where BLAS computes.
+
+    Of many members each thread takes some, with serial BLAS; few are left to BLAS and its threads.
+    `seconds` are those of one member.
+    """
+    threads = crew_size()
+    if count < _ROUNDS * threads:
+        function(0, count)
+        return
+    ranges = pool.chunks(count, _ROUNDS * threads, 1)
+    run_each(lambda some: function(*some), ranges, seconds * count / len(ranges))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import lapack, routines
+from ..crew import run_batch
 from . import careful, large, registers, tiled
 from .doubts import GROWTH
 from .qr_stacks import run_members, width_for
@@ -95,14 +96,19 @@ def _solve(definite: bool, a: Array, b: Array, x: Array, flags: Array) -> None:
 
 
 def _solve_large(definite: bool, a: Array, b: Array, x: Array, flags: Array) -> None:
-    """One after the other: BLAS has threads of its own."""
+    """By LAPACK, member by member."""
     n, nrhs = b.shape[1:]
     names = ("potrf", "potrs") if definite else ("getrf", "getrs")
     addresses = [routines.address(name, a.dtype) for name in names]
     kernel = large.posv_large if definite else large.gesv_large
-    packed = [np.ascontiguousarray(v).reshape(-1) for v in (a, b, x, flags)]
+    packed = [np.ascontiguousarray(v) for v in (a, b, x, flags)]
     most, (bound, vectors) = largest_size(a.dtype.char in "fF"), _tests(a)
-    kernel(*addresses, len(a), n, nrhs, bound, most, GROWTH, vectors, *packed)
+
+    def run(first: int, last: int) -> None:
+        arrays = [v[first:last].reshape(-1) for v in packed]
+        kernel(*addresses, last - first, n, nrhs, bound, most, GROWTH, vectors, *arrays)
+
+    run_batch(run, len(a), _seconds(a, nrhs))
 
 
 def _solve_by_columns(
@@ -280,8 +286,9 @@ def _extra(a: Array) -> Array:
 
 
 def _run(run: Any, a: Array, nrhs: int) -> None:
-    """On threads where the matrices are so small that BLAS keeps to one itself."""
+    """Each thread some members; few that are large are left to BLAS and its threads."""
+    seconds = _seconds(a, nrhs) + 2e-6
     if a[:1].size < _BLAS_THREADS_FROM:
-        run_chunks(run, len(a), _seconds(a, nrhs) + 2e-6, 1)
+        run_chunks(run, len(a), seconds, 1)
     else:
-        run(0, len(a))
+        run_batch(run, len(a), seconds)
