@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -92,6 +95,43 @@ def test_where_another_thread_sets_the_number(threads):
         ended.set()
         holder.join()
     assert blas_threads() == threads
+
+
+OVERLAP = """
+import threading
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+from mplinalg.kernels.cpu.crew import run_each, serial_blas
+
+before, found = blas_threads(), []
+inside, begun, gone = threading.Event(), threading.Event(), threading.Event()
+
+def second():
+    inside.wait(60)
+    with serial_blas():
+        found.append(run_each(lambda i: i, range(5)))
+        begun.set()
+        gone.wait(60)
+
+other = threading.Thread(target=second)
+other.start()
+with serial_blas():
+    inside.set()
+    assert begun.wait(60)
+    assert blas_threads() == 1
+assert blas_threads() == before
+gone.set()
+other.join()
+assert found == [list(range(5))]
+assert blas_threads() == before, "the second one restored what it had found"
+"""
+
+
+def test_two_threads_that_overlap_leave_blas_as_it_was():
+    """In a process whose BLAS has several threads."""
+    subprocess.run(
+        [sys.executable, "-c", OVERLAP], check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 1000])

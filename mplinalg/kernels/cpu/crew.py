@@ -9,6 +9,7 @@ taken in turn by whoever is free, and lose only that while.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _ROUNDS = 4
 """Ranges a thread, so that one that is held up does not hold up the others."""
 
+_held = threading.Lock()
 _size: ContextVar[int | None] = ContextVar("_size", default=None)
 
 
@@ -36,14 +38,18 @@ def crew_size() -> int:
 def serial_blas() -> Iterator[None]:
     """BLAS on the thread that calls it, in the whole process; what may be divided is by `run_each`.
 
-    Of OpenBLAS only one thread of a process can set that at a time: for another one it stays as it
-    was, which takes longer.
+    One thread of a process does so at a time. For another one BLAS stays as it finds it, which may
+    take longer: two that each restore what they have found would leave BLAS serial.
     """
     before = _size.set(crew_size())
+    is_ours = _held.acquire(blocking=False)
     try:
-        with pool.blas_controller().limit(limits=1):
+        limit = pool.blas_controller().limit(limits=1) if is_ours else contextlib.nullcontext()
+        with limit:
             yield
     finally:
+        if is_ours:
+            _held.release()
         _size.reset(before)
 
 
