@@ -52,6 +52,23 @@ def test_several_threads_take_part(threads):
     run_each(lambda i: meeting.wait(), range(threads))
 
 
+def test_items_are_begun_in_order(threads):
+    """The next one by whoever is free: one that takes long does not hold up those behind it."""
+    begun, ended = [], threading.Event()
+
+    def work(i):
+        begun.append(i)
+        if i == 0 and threads > 1:
+            assert ended.wait(60), "the others went on"
+        if i == 39:
+            ended.set()
+
+    run_each(work, range(40))
+    assert begun == sorted(begun) or threads > 1
+    assert sorted(begun) == list(range(40))
+    assert all(i - place < threads for place, i in enumerate(begun))
+
+
 def test_threads_are_not_woken_for_little(threads):
     found = run_each(lambda i: (threading.get_ident(), blas_threads()), range(9), 1e-6)
     assert found == 9 * [(threading.get_ident(), threads)]

@@ -58,6 +58,8 @@ def run_each(
 ) -> list[Any]:  # fmt: skip
     """``work(item)`` of each item, on several threads, where BLAS is serial.
 
+    Items are begun in order, by whoever is free.
+
     Parameters
     ----------
     work : callable
@@ -93,7 +95,7 @@ def run_each(
         finally:
             _size.reset(outer)
 
-    pool.run_chunks(some, len(items), seconds, 1, threads)
+    pool.run_chunks(some, len(items), seconds, 1, threads, len(items))
     return results
 
 

@@ -71,7 +71,7 @@ def is_worthwhile(count: int, cost_per_member_seconds: float) -> bool:
 
 def run_chunks(
     function: Callable[[int, int], Any], count: int, cost_per_member_seconds: float,
-    grain: int = GRAIN, threads: int | None = None,
+    grain: int = GRAIN, threads: int | None = None, pieces: int | None = None,
 ) -> list[Any]:  # fmt: skip
     """``function(first, last)`` for ranges that make up ``range(count)``, on several threads.
 
@@ -89,6 +89,8 @@ def run_chunks(
         takes one after the other. So a few large members are divided as well.
     threads : int, optional
         At most; by default as many as SciPy's BLAS may use.
+    pieces : int, optional
+        Ranges, about; by default four a thread.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def run_chunks(
         threads = min(wanted, blas_threads() if threads is None else threads)
     if wanted <= 1 or threads is None or threads <= 1:
         return [function(0, count)]
-    ranges = chunks(count, _ROUNDS * threads, grain)
+    ranges = chunks(count, _ROUNDS * threads if pieces is None else pieces, grain)
     results: list[Any] = [None] * len(ranges)
     turn = itertools.count()
     stopped = threading.Event()
