@@ -23,12 +23,12 @@ from ..ops.protocol import Ops
 from ..precision import Format
 from .grid import Grid, column_grid
 from .limits import UNLIMITED
-from .local import Inputs
 from .progress import Advance
 from .sources import Source
 from .store import Overlay, Store
 from .tasks import Key, Program, Task
 from .traffic import Traffic
+from .walk import Inputs
 
 __all__ = ["DaskExecutor", "FutureStore", "as_dask"]
 

@@ -11,7 +11,7 @@ import mplinalg
 from mplinalg import LinAlgError, LinAlgWarning, Status
 from mplinalg.testing import backward_error, gallery
 from mplinalg.tiled import LimitTooSmall, LocalExecutor, TiledMatrix, solve
-from mplinalg.tiled.local import Traffic
+from mplinalg.tiled.traffic import Traffic
 
 FINITE = [name for name in gallery.names() if gallery.facts(name).finite]
 SEVERE = ["gfpp"]
