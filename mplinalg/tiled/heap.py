@@ -12,6 +12,7 @@ dropped are kept for the next one of its size, 16 MiB at most, until the run end
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -53,7 +54,8 @@ class _Pages:
         if pages is None:
             pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-                pages.madvise(mmap.MADV_HUGEPAGE)
+                with contextlib.suppress(OSError):  # a kernel without them
+                    pages.madvise(mmap.MADV_HUGEPAGE)
         array = np.frombuffer(pages, np.uint8)
         weakref.finalize(array, self._keep, pages).atexit = False
         return array

@@ -43,6 +43,8 @@ __all__ = ["PANEL", "lu_program", "panel_workspace"]
 
 PANEL = 128
 """Columns that a tournament is held for at once."""
+_AT_ONCE = 2
+"""Matches of tiles that are played at the same time: each holds a copy of its rows."""
 _FLOPS_A_MOVE, _FLOPS_A_PIVOT = 200.0, 10.0
 """Of a product, that take as long as to move an entry, and as a flop in search of pivots."""
 
@@ -96,8 +98,8 @@ def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None =
 def panel_workspace(m: int, width: int) -> int:
     """Numbers that `factor_column` holds besides m rows of tiles of `width` columns."""
     panel = min(PANEL, width)
-    # L11 and U11 of all matches, and the rows of one, in two orders
-    return (-(-m // width) * panel + 2 * max(width, 2 * panel) + width) * panel
+    # L11 and U11 of all matches, and the rows of some, in two orders
+    return (-(-m // width) * panel + 2 * _AT_ONCE * max(width, 2 * panel) + width) * panel
 
 
 # -- kernels -------------------------------------------------------------------------------------
@@ -159,7 +161,8 @@ def factor_column(
         below = [top[s.stop :], *tiles[1:]]
         ops.each(
             functools.partial(_eliminate_below, ops, lu, top[s, right], s, fmt), below,
-            float(len(top) * extent(s) * (extent(s) + 2 * extent(right))),
+            # others than native formats take workspace: one after the other
+            fmt.is_native * float(len(top) * extent(s) * (extent(s) + 2 * extent(right))),
         )  # fmt: skip
     return moves_of(order), np.array([info])
 
@@ -185,10 +188,17 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
     def time_of(rows: int) -> float:
         return _FLOPS_A_PIVOT * rows * extent(s) ** 2
 
-    matches = ops.each(
-        lambda span: _match(ops, span[0][span[2] - span[1] :, s], np.arange(span[2], span[3])),
-        [span for span in spans if span[2] < span[3]], time_of(len(tiles[0])),
-    )  # fmt: skip
+    spans = [span for span in spans if span[2] < span[3]]
+
+    def play_some(number: int) -> list[Any]:
+        return [
+            _match(ops, tile[first - start :, s], np.arange(first, stop))
+            for tile, start, first, stop in spans[number::_AT_ONCE]
+        ]
+
+    numbers = range(min(_AT_ONCE, len(spans)))
+    played = ops.each(play_some, numbers, time_of(len(tiles[0])) * len(spans) / _AT_ONCE)
+    matches = [played[i % _AT_ONCE][i // _AT_ONCE] for i in range(len(spans))]
 
     def play(pair: Any) -> Any:
         rows = np.concatenate([pair[0][0], pair[1][0]])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,15 @@ __all__ = ["MappedFile", "file_part", "mapped_file", "unmapped"]
 Array = NDArray[Any]
 _LARGE = 2**18
 """Bytes from which on it takes less time to map a part of a file than to copy it."""
+_MOST = 256
+"""Parts that are mapped at a time: a process may have a thousand files open, as a rule."""
 _ALIGNED = 16
 _FEW = 64
 """Lines that the interpreter reads."""
 _SAMPLE = 4096
 """Bytes of a line that tell whether a file still is the one that was mapped."""
+
+_parts: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,16 @@ class MappedFile:
         return self._lines(rows, columns)
 
     def view(self, rows: slice, columns: slice) -> Array | None:
-        """A rectangle without a copy, as `file_part`: of contiguous lines; else None."""
-        outer, inner = (columns, rows) if self.by_columns else (rows, columns)
-        shape = outer.stop - outer.start, inner.stop - inner.start
-        if shape[1] * self.dtype.itemsize != self.stride:
+        """Whole rows without a copy, as `file_part`, where rows are lines; else None."""
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        if self.by_columns or shape[1] * self.dtype.itemsize != self.stride:
             return None
         with open(self.name, "rb", buffering=0) as file:
             if _identity(file.fileno()) != self.identity:
                 return None
-            place = self.place + outer.start * self.stride
+            place = self.place + rows.start * self.stride
             part = file_part(file.fileno(), place, shape[0] * self.stride)
-        if part is None:
-            return None
-        lines = part.view(self.dtype).reshape(shape)
-        return lines.T if self.by_columns else lines
+        return None if part is None else part.view(self.dtype).reshape(shape)
 
     def read_as(self, rows: slice, columns: slice, dtype: np.dtype[Any]) -> Array | None:
         """A rectangle, new, C-ordered, in a dtype that is as real as the file's.
@@ -135,11 +136,14 @@ class MappedFile:
 def file_part(descriptor: int, place: int, size: int) -> NDArray[np.uint8] | None:
     """Bytes of a file without a copy, not to be written; mapped as long as the array is there.
 
-    None if they are few, not all there, not aligned as numbers are, or cannot be mapped. The pages
-    are there when this returns, so that whoever computes with them does not wait for a disk.
+    None if they are few, not all there, not aligned as numbers are, or cannot be mapped; or if many
+    are: a descriptor is held for each. The pages are there when this returns, so that whoever
+    computes with them does not wait for a disk.
     """
     begin = place - place % mmap.ALLOCATIONGRANULARITY
     if size < _LARGE or place % _ALIGNED or not hasattr(mmap, "MAP_POPULATE"):
+        return None
+    if len(_parts) >= _MOST:
         return None
     if os.fstat(descriptor).st_size < place + size:  # beyond its end there is nothing to touch
         return None
@@ -150,6 +154,7 @@ def file_part(descriptor: int, place: int, size: int) -> NDArray[np.uint8] | Non
         )  # fmt: skip
     except (OSError, ValueError):
         return None
+    _parts.add(pages)
     return np.frombuffer(pages, np.uint8, size, place - begin)
 
 

@@ -31,6 +31,8 @@ def by_strips(ops: Ops, work: Callable[[slice], Any], size: int, flops: float) -
 
 def subtract_product(ops: Ops, a: Array, b: Array, c: Array, transb: str = "N") -> None:
     """C <- C - A op(B): C in pieces, about square, one for each thread."""
+    if c.size == 0:
+        return
     across = math.isqrt(ops.side_by_side)
     down = -(-ops.side_by_side // across)
 

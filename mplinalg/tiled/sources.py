@@ -236,7 +236,7 @@ class Reading:
     def __call__(self) -> Array:
         if self.dtype == self.source.dtype and self.factors[0] is None and not self.is_checked:
             view = getattr(self.source, "view", lambda *_: None)(self.rows, self.columns)
-            if view is not None and view.flags.c_contiguous:
+            if view is not None:
                 return view
         if self.factors[0] is None and not self.is_checked:
             part = getattr(self.source, "read_as", lambda *_: None)(

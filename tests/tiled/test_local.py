@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from mplinalg import tiled
 from mplinalg.kernels.cpu.batched.threads import blas_threads
 from mplinalg.precision import FP32, FP64
 from mplinalg.tiled import LocalExecutor
@@ -178,3 +179,14 @@ def test_progress_is_told_of_every_task_once(threads, rng):
         MemoryStore(), progress=told.append,
     )  # fmt: skip
     assert sorted(told) == sorted(task.flops for task in program.tasks)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("f8", 2_400_000), ("c16", 4_000_000)])
+def test_lapack_does_not_write_to_the_page_of_a_file(rng, dtype, limit):
+    """It writes ones beside reflectors that it only reads, and a tile of one column is F-like."""
+    a = rng.standard_normal((300_000, 1)).astype(dtype)
+    a = a + 1j * a[::-1] if dtype == "c16" else a
+    q, r = tiled.qr(a, memory_limit=limit)
+    found = q.to_array()
+    assert np.abs(found @ r.to_array() - a).max() <= 1e-12 * np.abs(a).max()
+    assert abs(np.linalg.norm(found) - 1) <= 1e-12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from mplinalg.ops.staging import host_free_bytes
 from mplinalg.tiled import TiledMatrix, solve, sources
+from mplinalg.tiled import mapped as mapped_files
 from mplinalg.tiled.limits import as_bytes
 from mplinalg.tiled.sources import ArraySource, Blocks, FunctionSource, as_source
 
@@ -153,23 +155,40 @@ def test_a_part_of_a_memory_map_is_not_taken_for_the_whole(a, tmp_path, name):
                 assert np.array_equal(sent.read(rows, columns), part[rows, columns])
 
 
-@pytest.mark.parametrize("layout", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "c16"])
-def test_whole_lines_of_a_file_are_not_copied(rng, tmp_path, layout, dtype):
+def test_whole_rows_of_a_file_are_not_copied(rng, tmp_path, dtype):
     """A block of them is the part of the file, which cannot be written to; others are copies."""
-    a = np.asarray(rng.standard_normal((300, 300)), dtype, order=layout)
+    a = np.asarray(rng.standard_normal((300, 300)), dtype)
     path = tmp_path / "a.npy"
     np.save(path, a)
     source = as_source(np.load(path, mmap_mode="r"))
-    some, others = slice(3, 290), slice(0, 300)
-    rows, columns = (some, others) if layout == "C" else (others, some)
+    rows, columns = slice(3, 290), slice(0, 300)
     part = source.view(rows, columns)
     assert np.array_equal(part, a[rows, columns])
     assert not part.flags.writeable
-    narrow = (others, slice(1, 299)) if layout == "C" else (slice(1, 299), others)
-    assert source.view(*narrow) is None
-    assert source.view(slice(0, 2), slice(0, 2)) is None, "little is copied"
+    assert source.view(rows, slice(1, 299)) is None
+    assert source.view(slice(0, 2), columns) is None, "little is copied"
     assert source.read(rows, columns).flags.writeable
+    np.save(path, np.asfortranarray(a))
+    source = as_source(np.load(path, mmap_mode="r"))
+    assert source.view(columns, slice(3, 290)) is None, "blocks are by rows"
+
+
+def test_not_more_parts_are_mapped_than_there_may_be_open_files(rng, tmp_path):
+    a = rng.standard_normal((300, 300))
+    path = tmp_path / "a.npy"
+    np.save(path, a)
+    source = as_source(np.load(path, mmap_mode="r"))
+    whole = slice(0, 300)
+    gc.collect()
+    held = [source.view(whole, whole) for _ in range(mapped_files._MOST + 2)]
+    assert held[-1] is None
+    assert sum(part is not None for part in held) <= mapped_files._MOST
+    block = Blocks(source, [whole], [whole], np.dtype("f8"), None)(("A", 0, 0))
+    assert np.array_equal(block, a)
+    del held
+    gc.collect()
+    assert source.view(whole, whole) is not None
 
 
 @pytest.mark.parametrize("given", ["f4", "f8", "c8", "c16"])

@@ -187,6 +187,8 @@ def ormqr(side: str, trans: str, qr: Array, tau: Array, c: Array) -> None:
     require_shapes(qr.shape[0] == order and len(tau) <= min(qr.shape), "ormqr", qr, tau, c)
     if c.size == 0 or tau.size == 0:
         return
+    if not qr.flags.writeable:  # LAPACK writes ones on its diagonal, and what was there again
+        qr = qr.copy(order="F")
     is_complex = dtype.kind == "c"
     flag = b"N" if trans == "N" else (b"C" if is_complex else b"T")
     _with_workspace(
