@@ -43,8 +43,6 @@ __all__ = ["PANEL", "lu_program", "panel_workspace"]
 
 PANEL = 128
 """Columns that a tournament is held for at once."""
-_AT_ONCE = 2
-"""Matches of tiles that are played at the same time: each holds a copy of its rows."""
 _FLOPS_A_MOVE, _FLOPS_A_PIVOT = 200.0, 10.0
 """Of a product, that take as long as to move an entry, and as a flop in search of pivots."""
 
@@ -99,7 +97,12 @@ def panel_workspace(m: int, width: int) -> int:
     """Numbers that `factor_column` holds besides m rows of tiles of `width` columns."""
     panel = min(PANEL, width)
     # L11 and U11 of all matches, and the rows of some, in two orders
-    return (-(-m // width) * panel + 2 * _AT_ONCE * max(width, 2 * panel) + width) * panel
+    return (-(-m // width) * panel + 2 * _at_once(width) * max(width, 2 * panel) + width) * panel
+
+
+def _at_once(width: int) -> int:
+    """Matches that are played at the same time: each holds copies of its rows."""
+    return 2 if width >= 2 * PANEL else 1
 
 
 # -- kernels -------------------------------------------------------------------------------------
@@ -180,25 +183,25 @@ def _tournament(ops: Ops, tiles: Sequence[Array], s: slice) -> tuple[NDArray[np.
     Returns their places, in order of elimination; their L11 and U11, in one array; and the number
     of the first pivot, from 1, that is zero, or 0.
     """
-    spans, start = [], 0
+    spans, start, together = [], 0, _at_once(tiles[0].shape[1])
     for tile in tiles:
         spans.append((tile, start, max(start, s.start), start + len(tile)))
         start += len(tile)
 
     def time_of(rows: int) -> float:
-        return _FLOPS_A_PIVOT * rows * extent(s) ** 2
+        return (together > 1) * _FLOPS_A_PIVOT * rows * extent(s) ** 2
 
     spans = [span for span in spans if span[2] < span[3]]
 
     def play_some(number: int) -> list[Any]:
         return [
             _match(ops, tile[first - start :, s], np.arange(first, stop))
-            for tile, start, first, stop in spans[number::_AT_ONCE]
+            for tile, start, first, stop in spans[number::together]
         ]
 
-    numbers = range(min(_AT_ONCE, len(spans)))
-    played = ops.each(play_some, numbers, time_of(len(tiles[0])) * len(spans) / _AT_ONCE)
-    matches = [played[i % _AT_ONCE][i // _AT_ONCE] for i in range(len(spans))]
+    numbers = range(min(together, len(spans)))
+    played = ops.each(play_some, numbers, time_of(len(tiles[0])) * len(spans) / together)
+    matches = [played[i % together][i // together] for i in range(len(spans))]
 
     def play(pair: Any) -> Any:
         rows = np.concatenate([pair[0][0], pair[1][0]])

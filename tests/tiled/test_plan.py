@@ -188,7 +188,7 @@ def test_reads_are_what_the_count_says():
     """n^3 / (3 w) elements of L are read again, where only a block column fits beside them."""
     n, w = 640, 32
     program = lu_program(Grid((n, n), (w, w)), KIND, FP32)
-    room = n * w + 8 * w * w + w * (n + 8 * w)  # the last: of a panel
+    room = n * w + 8 * w * w + w * (n + 4 * w)
     plan = make_plan(program, room * KIND.itemsize)
     assert plan.traffic.spilled == 0
     assert plan.traffic.reloaded <= n**3 / (3 * w) * KIND.itemsize
