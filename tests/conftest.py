@@ -13,6 +13,8 @@ import pytest
 import scipy.linalg  # noqa: F401  (loads the BLAS whose threads are limited below)
 import threadpoolctl
 
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+
 try:
     import hypothesis
 except ImportError:  # a machine with a GPU may not have it; few tests need it, and they skip
@@ -96,3 +98,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers seeded by the name of the test: the same alone as among others."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """How many SciPy's BLAS may use meanwhile."""
+    with threadpoolctl.threadpool_limits(request.param, "blas"):
+        if blas_threads() < request.param:
+            pytest.skip("SciPy's BLAS has fewer threads")
+        yield request.param

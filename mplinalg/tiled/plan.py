@@ -142,10 +142,6 @@ class Plan:
     saves: dict[int, list[Key]] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
 
-    def steps_before(self, number: int) -> int:
-        """How many steps have to be made before a task."""
-        return self.steps.before(number)
-
 
 def needed(program: Program) -> int:
     """Bytes of the largest task's tiles, and of the largest workspace of one."""

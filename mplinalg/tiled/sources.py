@@ -84,17 +84,15 @@ class ArraySource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "a": self.a if self._file is None else None}
 
-    def view(self, rows: slice, columns: slice) -> Array | None:
-        """A rectangle without a copy, which nobody may change, where a file has it in one piece."""
-        if self._file is None or self._file.dtype != self.dtype:
-            return None
-        return self._file.view(rows, columns)
+    def in_one_step(self, rows: slice, columns: slice, dtype: np.dtype[Any]) -> Array | None:
+        """A rectangle of a file whose rows are contiguous, in a dtype; None of all else.
 
-    def read_as(self, rows: slice, columns: slice, dtype: np.dtype[Any]) -> Array | None:
-        """A rectangle in a dtype, of a file whose rows are contiguous."""
+        Without a copy, and not to be written to, where the file has it in one piece.
+        """
         if self._file is None or self._file.dtype != self.dtype:
             return None
-        return self._file.read_as(rows, columns, dtype)
+        part = self._file.view(rows, columns) if dtype == self.dtype else None
+        return self._file.read_as(rows, columns, dtype) if part is None else part
 
     def read(self, rows: slice, columns: slice) -> Array:
         if self._file is not None:
@@ -234,14 +232,9 @@ class Reading:
     is_checked: bool
 
     def __call__(self) -> Array:
-        if self.dtype == self.source.dtype and self.factors[0] is None and not self.is_checked:
-            view = getattr(self.source, "view", lambda *_: None)(self.rows, self.columns)
-            if view is not None:
-                return view
-        if self.factors[0] is None and not self.is_checked:
-            part = getattr(self.source, "read_as", lambda *_: None)(
-                self.rows, self.columns, self.dtype
-            )
+        is_plain = self.factors[0] is None and not self.is_checked
+        if is_plain and isinstance(self.source, ArraySource):
+            part = self.source.in_one_step(self.rows, self.columns, self.dtype)
             if part is not None:
                 return part
         m, n = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start

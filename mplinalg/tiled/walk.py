@@ -157,7 +157,7 @@ class Run:
     def _wait_for_steps(self, number: int) -> None:
         """Until the steps of the plan are made that come before a task."""
         began = time.perf_counter()
-        steps = self.plan.steps_before(number)
+        steps = self.plan.steps.before(number)
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.made_ready >= steps)
             if self.failure is not None:

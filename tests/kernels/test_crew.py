@@ -15,14 +15,6 @@ from mplinalg.kernels.cpu.batched.threads import blas_threads
 from mplinalg.kernels.cpu.crew import crew_size, run_batch, run_each, serial_blas
 
 
-@pytest.fixture(params=[1, 2, 4])
-def threads(request):
-    with threadpoolctl.threadpool_limits(request.param, "blas"):
-        if blas_threads() < request.param:
-            pytest.skip("SciPy's BLAS has fewer threads")
-        yield request.param
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
 def test_every_item_once_and_results_in_order(threads, count):
     seen = np.zeros(count, int)

@@ -22,14 +22,6 @@ from mplinalg.tiled.tasks import Program, Tile
 PROGRAMS = {"LU": (lu_program, "LU"), "Cholesky": (cholesky_program, "L")}
 
 
-@pytest.fixture(params=[1, 2, 4])
-def threads(request):
-    with threadpoolctl.threadpool_limits(request.param, "blas"):
-        if blas_threads() < request.param:
-            pytest.skip("SciPy's BLAS has fewer threads")
-        yield request.param
-
-
 def factors(name, a, tile, dtype, fmt, store):
     """In little more memory than they need."""
     make, letter = PROGRAMS[name]

@@ -163,15 +163,15 @@ def test_whole_rows_of_a_file_are_not_copied(rng, tmp_path, dtype):
     np.save(path, a)
     source = as_source(np.load(path, mmap_mode="r"))
     rows, columns = slice(3, 290), slice(0, 300)
-    part = source.view(rows, columns)
+    part = source._file.view(rows, columns)
     assert np.array_equal(part, a[rows, columns])
     assert not part.flags.writeable
-    assert source.view(rows, slice(1, 299)) is None
-    assert source.view(slice(0, 2), columns) is None, "little is copied"
+    assert source._file.view(rows, slice(1, 299)) is None
+    assert source._file.view(slice(0, 2), columns) is None, "little is copied"
     assert source.read(rows, columns).flags.writeable
     np.save(path, np.asfortranarray(a))
     source = as_source(np.load(path, mmap_mode="r"))
-    assert source.view(columns, slice(3, 290)) is None, "blocks are by rows"
+    assert source._file.view(columns, slice(3, 290)) is None, "blocks are by rows"
 
 
 def test_not_more_parts_are_mapped_than_there_may_be_open_files(rng, tmp_path):
@@ -181,14 +181,14 @@ def test_not_more_parts_are_mapped_than_there_may_be_open_files(rng, tmp_path):
     source = as_source(np.load(path, mmap_mode="r"))
     whole = slice(0, 300)
     gc.collect()
-    held = [source.view(whole, whole) for _ in range(mapped_files._MOST + 2)]
+    held = [source._file.view(whole, whole) for _ in range(mapped_files._MOST + 2)]
     assert held[-1] is None
     assert sum(part is not None for part in held) <= mapped_files._MOST
     block = Blocks(source, [whole], [whole], np.dtype("f8"), None)(("A", 0, 0))
     assert np.array_equal(block, a)
     del held
     gc.collect()
-    assert source.view(whole, whole) is not None
+    assert source._file.view(whole, whole) is not None
 
 
 @pytest.mark.parametrize("given", ["f4", "f8", "c8", "c16"])
@@ -201,7 +201,7 @@ def test_blocks_of_a_file_in_another_dtype(rng, tmp_path, given, dtype):
     np.save(path, a)
     source = as_source(np.load(path, mmap_mode="r"))
     rows, columns = slice(1, 190), slice(2, 85)
-    part = source.read_as(rows, columns, np.dtype(dtype))
+    part = source._file.read_as(rows, columns, np.dtype(dtype))
     if given[0] != dtype[0]:
         assert part is None
         return
@@ -209,7 +209,7 @@ def test_blocks_of_a_file_in_another_dtype(rng, tmp_path, given, dtype):
     assert part.flags.writeable
     assert part.dtype == dtype
     assert np.array_equal(part, a[rows, columns].astype(dtype), equal_nan=True)
-    assert source.read_as(slice(0, 3), columns, np.dtype(dtype)) is None, "too few"
+    assert source._file.read_as(slice(0, 3), columns, np.dtype(dtype)) is None, "too few"
     block = Blocks(source, [rows], [columns], np.dtype(dtype), None)(("A", 0, 0))
     assert np.array_equal(block, part, equal_nan=True)
 
@@ -234,8 +234,8 @@ def test_what_is_beyond_the_end_of_a_file_is_not_touched(rng, tmp_path):
     source = as_source(np.load(path, mmap_mode="r"))
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 1)
-    assert source.view(slice(0, 299), slice(0, 300)) is not None
-    assert source.view(slice(100, 300), slice(0, 300)) is None
+    assert source._file.view(slice(0, 299), slice(0, 300)) is not None
+    assert source._file.view(slice(100, 300), slice(0, 300)) is None
     with pytest.raises(OSError, match="ends before its matrix does"):
         source.read(slice(100, 300), slice(0, 300))
 

@@ -19,8 +19,6 @@ from .batched import threads as pool
 __all__ = ["crew_size", "run_batch", "run_each", "serial_blas"]
 
 T = TypeVar("T")
-_ROUNDS = 4
-"""Ranges a thread, so that one that is held up does not hold up the others."""
 
 _held = threading.Lock()
 _size: ContextVar[int | None] = ContextVar("_size", default=None)
@@ -106,8 +104,8 @@ def run_batch(function: Callable[[int, int], Any], count: int, seconds: float) -
     `seconds` are those of one member.
     """
     threads = crew_size()
-    if count < _ROUNDS * threads:
+    if count < pool.ROUNDS * threads:
         function(0, count)
         return
-    ranges = pool.chunks(count, _ROUNDS * threads, 1)
+    ranges = pool.chunks(count, pool.ROUNDS * threads, 1)
     run_each(lambda some: function(*some), ranges, seconds * count / len(ranges))

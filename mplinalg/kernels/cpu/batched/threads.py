@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["blas_controller", "blas_threads", "chunks", "is_worthwhile", "run_chunks"]
+__all__ = ["ROUNDS", "blas_controller", "blas_threads", "chunks", "is_worthwhile", "run_chunks"]
 
 GRAIN = 64
 """Members of the smallest chunk, if nothing else is said: full registers, of every type."""
 _WORTHWHILE = 500e-6
 """Seconds of work that a thread is woken for: on a virtual machine it takes 150 microseconds."""
-_ROUNDS = 4
+ROUNDS = 4
 """Chunks a thread, so that one that is held up does not hold up the others."""
 
 
@@ -106,10 +106,10 @@ def run_chunks(
         return []
     wanted = min(int(count * cost_per_member_seconds / _WORTHWHILE), -(-count // grain))
     if wanted > 1:
-        threads = min(wanted, blas_threads() if threads is None else threads)
-    if wanted <= 1 or threads is None or threads <= 1:
+        wanted = min(wanted, blas_threads() if threads is None else threads)
+    if wanted <= 1:
         return [function(0, count)]
-    ranges = chunks(count, _ROUNDS * threads if pieces is None else pieces, grain)
+    ranges = chunks(count, ROUNDS * wanted if pieces is None else pieces, grain)
     results: list[Any] = [None] * len(ranges)
     turn = itertools.count()
     stopped = threading.Event()
@@ -124,7 +124,7 @@ def run_chunks(
                 stopped.set()
                 raise
 
-    helpers = _start(work, threads - 1)
+    helpers = _start(work, wanted - 1)
     try:
         work()
     finally:
