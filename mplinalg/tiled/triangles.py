@@ -14,6 +14,9 @@ from .tasks import Key, Program, Tile
 
 __all__ = ["cholesky_solve_program", "in_dtype", "lu_solve_program"]
 
+_FEW = 8
+"""Right-hand sides with which the memory, not a thread, is what a product waits for."""
+
 
 class _Solve:
     """A program on the blocks ("x", i) of right-hand sides, in the dtype of x."""
@@ -21,10 +24,11 @@ class _Solve:
     def __init__(
         self, grid: Grid, letter: str, nrhs: int, held: np.dtype[Any], dtype: np.dtype[Any]
     ) -> None:
-        self.program = Program()
         self.parts, self.letter = grid.rows, letter
         self.nrhs, self.held = nrhs, held
         self.upcasts = held != dtype
+        # what is converted takes workspace, which is counted once
+        self.program = Program(is_divided=nrhs <= _FEW and not self.upcasts)
         self.dtype = dtype
         for i, rows in enumerate(self.parts):
             self.program.tiles[("x", i)] = Tile((extent(rows), nrhs), dtype)
@@ -37,18 +41,22 @@ class _Solve:
 
     def solve(self, j: int, **options: Any) -> None:
         """x[j] <- op(T[j, j])^-1 x[j]"""
-        self._add(solve_triangle, self.tile(j, j), (), j, options)
+        self._add(solve_triangle, self.tile(j, j), (), j, options, None)
 
     def subtract(self, i: int, j: int, into: int, of: int, trans: str) -> None:
         """x[into] <- x[into] - op(T[i, j]) x[of]"""
-        self._add(subtract_product, self.tile(i, j), (("x", of),), into, {"trans": trans})
+        group = None if into == j else (j,)  # of different x[into]
+        self._add(subtract_product, self.tile(i, j), (("x", of),), into, {"trans": trans}, group)
 
-    def _add(self, kernel: Any, tile: Key, more: tuple[Key, ...], x: int, options: Any) -> None:
+    def _add(
+        self, kernel: Any, tile: Key, more: tuple[Key, ...], x: int, options: Any,
+        group: tuple[int, ...] | None,
+    ) -> None:  # fmt: skip
         held = self.program.tiles[tile]
         complex_factor = 4 if self.dtype.kind == "c" else 1
         entries = held.shape[0] * held.shape[1]
         self.program.add(
-            kernel, reads=(tile, *more), updates=(("x", x),), options=options,
+            kernel, reads=(tile, *more), updates=(("x", x),), options=options, group=group,
             flops=complex_factor * entries * self.nrhs * (2.0 if more else 1.0),
             workspace=entries * self.dtype.itemsize if self.upcasts else 0,
         )  # fmt: skip
