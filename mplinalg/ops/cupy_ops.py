@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cupy
+import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.cuda import (
     blas,
@@ -157,6 +159,15 @@ class CupyOps(Factorizations):
         columns[0] += size.sum(axis=0)
         columns[1] = cupy.maximum(columns[1], size.max(axis=0))
         return cupy.stack([size.sum(axis=1), size.max(axis=1)])
+
+    def lacpy(self, src: Array, dst: Array) -> None:
+        dst[...] = src
+
+    def copy_rows(
+        self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
+    ) -> None:
+        if places.size:
+            dst[cupy.asarray(targets)] = src[cupy.asarray(places)]
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         self.require_one_device(a, piv)

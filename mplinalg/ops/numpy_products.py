@@ -21,6 +21,8 @@ Array = NDArray[Any]
 
 _THETA = 0.1
 """Largest entry of a scaled fp16 operand, as a fraction of the largest fp16 number."""
+_TURNED_FROM = 2**12
+"""Entries from which on the cache dislikes that rows become columns."""
 _DROPPED_BITS = {"bf16": 16, "tf32": 13}
 
 
@@ -142,6 +144,18 @@ class Products:
             columns[0] += of_lines[0]
             np.maximum(columns[1], of_lines[1], out=columns[1])
         return rows
+
+    def lacpy(self, src: Array, dst: Array) -> None:
+        if dst.size >= _TURNED_FROM and routines.is_c_like(src) != routines.is_c_like(dst):
+            compiled("copies").copy_turned(src, dst)
+        else:
+            dst[...] = src
+
+    def copy_rows(
+        self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
+    ) -> None:
+        if places.size:
+            compiled("copies").copy_rows(src, places, dst, targets)
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         lapack.laswp(a, piv, forward)

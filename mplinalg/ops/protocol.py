@@ -213,6 +213,14 @@ class Ops(Protocol):
         NaN is larger than all else.
         """
 
+    def lacpy(self, src: Array, dst: Array) -> None:
+        """dst <- src, of one dtype; layouts may differ."""
+
+    def copy_rows(
+        self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
+    ) -> None:
+        """dst[targets] <- src[places], rows of one dtype; indices are NumPy's."""
+
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         """Swap row i of `a` with row piv[i] for i = 0, 1, ... (backwards: in opposite order)."""
 

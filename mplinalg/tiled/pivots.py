@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..ops.protocol import Array, Ops
 
-__all__ = ["Moves", "gather_rows", "move_rows", "moves_of"]
+__all__ = ["Moves", "move_rows", "moves_of", "moves_of_pivots"]
 
 Moves = NDArray[np.int64]
 
@@ -25,28 +25,34 @@ def moves_of(order: NDArray[np.int64]) -> Moves:
     return np.stack([places, order[places]])
 
 
+def moves_of_pivots(piv: Array) -> Moves:
+    """The moves of rows of which row i was exchanged with row piv[i], one after the other."""
+    rows: dict[int, int] = {}  # that are at some places
+    for i, p in enumerate(piv.tolist()):
+        rows[i], rows[p] = rows.get(p, p), rows.get(i, i)
+    moved = [(place, row) for place, row in rows.items() if place != row]
+    return np.array(moved, np.int64).reshape(-1, 2).T
+
+
 def move_rows(ops: Ops, tiles: Sequence[Array], moves: Moves, *, back: bool = False) -> None:
     """Put rows where `moves` says, in place; `back` undoes it."""
     to, source = moves[::-1] if back else moves
     if to.size == 0:
         return
-    rows = gather_rows(ops, tiles, source)
+    rows = _gathered(ops, tiles, source)
     for tile, start, stop in _spans(tiles):
         here = np.flatnonzero((to >= start) & (to < stop))
         if here.size:
-            tile[ops.xp.asarray(to[here] - start)] = rows[ops.xp.asarray(here)]
+            ops.copy_rows(rows, here, tile, to[here] - start)
 
 
-def gather_rows(
-    ops: Ops, tiles: Sequence[Array], places: NDArray[np.int64], columns: slice = slice(None)
-) -> Array:
+def _gathered(ops: Ops, tiles: Sequence[Array], places: NDArray[np.int64]) -> Array:
     """Rows in the order of `places`, C-ordered."""
-    width = tiles[0][:1, columns].shape[1]
-    rows = ops.xp.empty((places.size, width), tiles[0].dtype)
+    rows = ops.xp.empty((places.size, tiles[0].shape[1]), tiles[0].dtype)
     for tile, start, stop in _spans(tiles):
         here = np.flatnonzero((places >= start) & (places < stop))
         if here.size:
-            rows[ops.xp.asarray(here)] = tile[ops.xp.asarray(places[here] - start), columns]
+            ops.copy_rows(tile, places[here] - start, rows, here)
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..factor.blocks import blocks
 from ..ops.protocol import Array, Ops
 
-__all__ = ["by_strips", "subtract_product"]
+__all__ = ["by_strips", "strips", "subtract_product"]
 
 _WORTHWHILE = 1e8
 """Flops of a piece at least."""
@@ -17,10 +17,12 @@ _NARROWEST = 64
 """Rows, or columns, of a strip at least: to pack narrower ones takes longer than it saves."""
 
 
-def strips(ops: Ops, size: int, count: int | None = None) -> list[slice]:
-    """range(size) in as many parts as compute at the same time, or in `count`."""
+def strips(
+    ops: Ops, size: int, count: int | None = None, least: int = _NARROWEST
+) -> list[slice]:  # fmt: skip
+    """range(size) in as many parts as compute at the same time, or in `count`, of `least` each."""
     count = ops.side_by_side if count is None else count
-    return list(blocks(size, max(_NARROWEST, -(-size // count))))
+    return list(blocks(size, max(least, -(-size // count))))
 
 
 def by_strips(ops: Ops, work: Callable[[slice], Any], size: int, flops: float) -> None:

@@ -100,7 +100,7 @@ def solve(
 
     Notes
     -----
-    Left-looking LU with tournament pivoting, or Cholesky, by block columns of width w in the low
+    Left-looking LU with partial pivoting, or Cholesky, by block columns of width w in the low
     precision: about n^3 / (3 w) numbers of it are read again. The stopping test, the ladder and the
     random right-hand side that tells singular matrices are those of `mplinalg.solve`; there is no
     QR at the end of the ladder, no estimate of the forward error, and of the condition number only

@@ -1,4 +1,4 @@
-"""convert, round, amax, lange, laswp."""
+"""convert, round, amax, lange, copies, laswp."""
 
 import numpy as np
 import pytest
@@ -310,6 +310,36 @@ class MovementSuite(Suite):
         for layout in LAYOUTS:
             assert self.ops.is_f_like(self.put(np.zeros((1, 1)), layout).array)
         assert not self.ops.is_f_like(self.put(np.zeros((4, 4))).array[::2])
+
+    # -- copies ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("into", LAYOUTS)
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_lacpy(self, rng, dtype, layout, into):
+        for m, n in [*SHAPES, (130, 67)]:
+            x = draw(rng, (m, n), dtype)
+            source, copy = self.put(x, layout), self.put(np.zeros_like(x), into)
+            self.ops.lacpy(source.array, copy.array)
+            assert same_bits(copy.host(), x)
+            copy.assert_rest_untouched()
+            source.assert_untouched()
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_copy_rows(self, rng, dtype, layout):
+        for m, n in SHAPES:
+            x, y = draw(rng, (m, n), dtype), draw(rng, (m + 3, n), dtype)
+            for count in {0, m // 2, m}:
+                source, copy = self.put(x, layout), self.put(y, layout)
+                places = rng.integers(0, max(m, 1), count)
+                targets = rng.permutation(m + 3)[:count]
+                self.ops.copy_rows(source.array, places, copy.array, targets)
+                wanted = y.copy()
+                wanted[targets] = x[places]
+                assert same_bits(copy.host(), wanted)
+                copy.assert_rest_untouched()
+                source.assert_untouched()
 
     # -- laswp -----------------------------------------------------------------------------------
 
