@@ -15,7 +15,7 @@ from numba.core import types as numba_types
 from numba.extending import intrinsic
 
 from ..jit import kernel
-from ..lanes import ComplexLanes, width_of
+from ..lanes import ComplexLanes, real_bytes, width_of
 from . import straight
 from .lane_tiles import integer, lanes_for, reals_of
 from .packed import prefetch, read_packed, write_packed
@@ -26,10 +26,8 @@ types: Any = numba_types
 
 LARGEST = 8
 """Order up to which a matrix is eliminated in registers; tiles are faster beyond (measured)."""
-_AHEAD = 8
-"""Groups of members by which memory is asked for in advance."""
-_PREFETCHED = 16
-"""Most reals of a matrix for which that pays: larger ones leave the processor time for it."""
+_AHEAD = 2**12
+"""Bytes of matrices by which memory is asked for in advance: what comes much later is forgotten."""
 
 
 class _Members:
@@ -55,16 +53,16 @@ class _Members:
         return self.builder.gep(data, [self.builder.mul(first, stride)])
 
     def prefetch(self, read: dict[int, int], written: dict[int, int]) -> None:
-        """Ask for members to come, if their matrices are small.
+        """Ask for members to come.
 
         The numbers of a member in arguments that are read, the first one the matrix, and written.
         """
         builder, matrix = self.builder, next(iter(read))
         pair = 1 + self.is_complex(matrix)
-        if pair * read[matrix] > _PREFETCHED:
-            return
-        width = width_of(self.pointer(matrix, 1).type.pointee)
-        ahead, last = builder.add(self.first, integer(_AHEAD * width)), self._values[-2]
+        real = self.pointer(matrix, 1).type.pointee
+        width = width_of(real)
+        groups = max(1, _AHEAD // (pair * read[matrix] * width * real_bytes(real)))
+        ahead, last = builder.add(self.first, integer(groups * width)), self._values[-2]
         ahead = builder.select(builder.icmp_signed("<", ahead, last), ahead, last)
         for counts in (read, written):
             for argument, count in counts.items():

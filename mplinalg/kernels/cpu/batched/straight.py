@@ -84,14 +84,16 @@ def lu(a: Matrix, columns: Columns, unmoved: Columns, *, keep: bool = False) -> 
     for k in range(n):
         best = a[k][k].magnitude()
         row = best.constant(k)
+        larger = []
         for i in range(k + 1, n):
             size = a[i][k].magnitude()
             is_larger = size > best
             best = where(is_larger, size, best)
-            row = where(is_larger, row.constant(i), row)
+            larger.append(is_larger)
+            if keep:
+                row = where(is_larger, row.constant(i), row)
         rows.append(row)
-        for i in range(k + 1, n):
-            exchange = row.equals(i)
+        for i, exchange in zip(range(k + 1, n), _last_of(larger), strict=True):
             for j in range(0 if keep else k, n):
                 a[k][j], a[i][j] = _exchanged(exchange, a[k][j], a[i][j])
             for column in columns:
@@ -108,6 +110,16 @@ def lu(a: Matrix, columns: Columns, unmoved: Columns, *, keep: bool = False) -> 
             for column in (*columns, *unmoved):
                 column[i] = column[i] - factor * column[k]
     return inverses, rows
+
+
+def _last_of(masks: list[Mask]) -> list[Mask]:
+    """Of each member, the last of the masks that are true for it."""
+    found: list[Mask] = []
+    later: Mask | None = None
+    for mask in reversed(masks):
+        found.append(mask if later is None else mask & ~later)
+        later = mask if later is None else later | mask
+    return found[::-1]
 
 
 def _exchanged(mask: Mask, first: Any, second: Any) -> tuple[Any, Any]:
