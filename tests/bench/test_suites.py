@@ -24,6 +24,8 @@ SUITES = {
 N = 40
 SIZES = {"fem_bp": 3, "out_of_core": 120, "cluster_solve": 2, "conv": 16, "prune": 3}
 """Where N is no order of a matrix, makes rows that are alike, or takes too long."""
+STEPS = {"conv": 7}
+"""Of suites with hundreds of rows one in so many is looked at; no period of theirs is a multiple."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +35,21 @@ def small(monkeypatch):
 
 
 def problems(name):
-    for parameters in SUITES[name].cases([SIZES.get(name, N)]):
+    for parameters in SUITES[name].cases([SIZES.get(name, N)])[:: STEPS.get(name, 1)]:
         problem = SUITES[name].build(np.random.default_rng(0), **parameters)
         try:
             yield parameters, problem
         finally:
             if problem.close is not None:
                 problem.close()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_looked_at_has_every_value_of_every_parameter(name):
+    rows = SUITES[name].cases([SIZES.get(name, N)])
+    for key in {key for row in rows for key in row} - {"n"}:
+        values = {str(row[key]) for row in rows if key in row}
+        assert values == {str(row[key]) for row in rows[:: STEPS[name]] if key in row}, key
 
 
 def may_lose_digits(name, parameters, peer):
