@@ -161,11 +161,13 @@ class CupyOps(Factorizations):
         return cupy.stack([size.sum(axis=1), size.max(axis=1)])
 
     def lacpy(self, src: Array, dst: Array) -> None:
+        self.require_one_device(src, dst)
         dst[...] = src
 
     def copy_rows(
         self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
     ) -> None:
+        self.require_one_device(src, dst)
         if places.size:
             dst[cupy.asarray(targets)] = src[cupy.asarray(places)]
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.cpu import blas, lapack, routines
+from ..kernels.cpu.routines import same_dtype
 from ..precision import FORMATS, Format, real_dtype, working_format
 from .numpy_lines import ROW_BLOCK, cabs1, compiled, real_lines
 from .protocol import Conversion, Counters
@@ -146,6 +147,8 @@ class Products:
         return rows
 
     def lacpy(self, src: Array, dst: Array) -> None:
+        same_dtype("lacpy", src, dst)
+        routines.require_shapes(src.shape == dst.shape, "lacpy", src, dst)
         if dst.size >= _TURNED_FROM and routines.is_c_like(src) != routines.is_c_like(dst):
             compiled("copies").copy_turned(src, dst)
         else:
@@ -154,8 +157,15 @@ class Products:
     def copy_rows(
         self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
     ) -> None:
-        if places.size:
-            compiled("copies").copy_rows(src, places, dst, targets)
+        same_dtype("copy_rows", src, dst)
+        fits = src.shape[1] == dst.shape[1] and places.shape == targets.shape
+        routines.require_shapes(fits, "copy_rows", src, dst, places, targets)
+        if places.size == 0:
+            return
+        for array, rows in ((src, places), (dst, targets)):
+            if rows.min() < 0 or rows.max() >= len(array):
+                raise IndexError(f"copy_rows: rows {rows.min()} to {rows.max()} of {len(array)}")
+        compiled("copies").copy_rows(src, places, dst, targets)
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         lapack.laswp(a, piv, forward)

@@ -219,7 +219,7 @@ class Ops(Protocol):
     def copy_rows(
         self, src: Array, places: NDArray[np.int64], dst: Array, targets: NDArray[np.int64]
     ) -> None:
-        """dst[targets] <- src[places], rows of one dtype; indices are NumPy's."""
+        """dst[targets] <- src[places], rows of one dtype; places of NumPy's, targets distinct."""
 
     def laswp(self, a: Array, piv: Array, *, forward: bool = True) -> None:
         """Swap row i of `a` with row piv[i] for i = 0, 1, ... (backwards: in opposite order)."""

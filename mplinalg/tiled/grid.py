@@ -49,8 +49,20 @@ def extent(part: slice) -> int:
 SMALLEST = 16
 _BESIDES = 6
 """Tiles besides a block column: those that are being loaded, and those that are waited for."""
-_PANEL = 128
-"""Columns of a panel of LU, whose workspace has to fit, too."""
+PANEL_MORE = 16
+"""Rows that a packed panel has more, lest its columns are a power of two apart."""
+_WIDEST_PANEL, _NARROWEST_PANEL = 128, 2
+
+
+def panel_width(width: int) -> int:
+    """Columns of a panel of a block column of so many: an eighth; two of them are a quarter of it."""
+    return min(width, _WIDEST_PANEL, max(_NARROWEST_PANEL, width // 8))
+
+
+def panel_entries(m: int, width: int) -> int:
+    """Numbers that LU by panels holds besides m rows of tiles of `width` columns."""
+    # two panels; rows that change places
+    return 2 * (m + PANEL_MORE + width) * panel_width(width)
 
 
 def default_grid(n: int, dtype: np.dtype[Any], limit: int, largest: int, tile: int | None) -> Grid:
@@ -64,9 +76,7 @@ def default_grid(n: int, dtype: np.dtype[Any], limit: int, largest: int, tile: i
     room = limit // dtype.itemsize
 
     def fits(width: int) -> bool:
-        panel = min(_PANEL, width)
-        workspace = panel * (n // width * panel + 7 * width)
-        return n * width + _BESIDES * width**2 + workspace <= room
+        return n * width + _BESIDES * width**2 + panel_entries(n, width) <= room
 
     least = max(1, min(n, SMALLEST))
     width = widest(max(least, min(largest, -(-n // 8))), least, fits)

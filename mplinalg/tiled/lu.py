@@ -29,8 +29,8 @@ import numpy as np
 
 from ..ops.protocol import Array, Ops
 from ..precision import Format
-from .grid import Grid, extent
-from .panels import factor_panels, panel_entries
+from .grid import Grid, extent, panel_entries
+from .panels import factor_panels
 from .pivots import move_rows, moves_of
 from .shares import by_strips, subtract_product
 from .tasks import Program, Tile, product_workspace
@@ -81,7 +81,7 @@ def lu_program(grid: Grid, dtype: np.dtype[Any], fmt: Format, most: int | None =
             factor_column, updates=tuple(column[k:]), writes=(moves, info),
             options={"fmt": fmt, "first": columns.start},
             flops=complex_factor * (m * width**2 - width**3 / 3),
-            workspace=panel_entries(m, width) * dtype.itemsize
+            workspace=panel_entries(m, width) * dtype.itemsize + 8 * m  # the order of the rows
             + product_workspace(fmt, 2 * width**2),
         )  # fmt: skip
         program.results.update(column, [moves, info])

@@ -8,7 +8,7 @@
         A[t:, t':] <- A[t:, t':] - L[t:, s] U[s, t':], t' > t      while others do this
 
 A panel of rows 4 KiB apart, as they are in a tile, is slow: they share a few lines of the cache.
-Packed it is factored at the rate of LAPACK, and that time is hidden behind products.
+Packed it is factored at the rate of LAPACK, and on a CPU that time is hidden behind products.
 """
 
 from __future__ import annotations
@@ -24,37 +24,21 @@ from numpy.typing import NDArray
 
 from ..factor.blocks import blocks
 from ..ops.protocol import Array, Ops
-from ..precision import Format
-from .grid import extent
+from ..precision import FP16, Format
+from .grid import PANEL_MORE, extent, panel_width
 from .pivots import Moves, move_rows, moves_of_pivots
 from .shares import strips
 
-__all__ = ["factor_panels", "panel_entries"]
+__all__ = ["factor_panels"]
 
-_WIDEST, _NARROWEST = 128, 8
-"""Columns of a panel."""
-_SHARE = 8
-"""Panels in a block column at least, so that packed ones take a small part of its memory."""
-_MORE = 16
-"""Rows more, lest columns of a panel are a power of two apart."""
 _STRIP = 512
 """Columns that a thread updates at a time, at least, if there are as many."""
-
-
-def _panel_width(width: int) -> int:
-    return min(_WIDEST, max(_NARROWEST, width // _SHARE))
-
-
-def panel_entries(m: int, width: int) -> int:
-    """Numbers that `factor_panels` holds besides m rows of tiles of `width` columns."""
-    # two panels; rows that change places
-    return 2 * (m + _MORE + width) * min(width, _panel_width(width))
 
 
 def factor_panels(
     ops: Ops, tiles: Sequence[Array], fmt: Format
 ) -> tuple[NDArray[np.int64], int]:  # fmt: skip
-    """P A = L U of the rows of all tiles, in place.
+    """P A = L U of the rows of all tiles, in place; the first has as many rows as columns, or more.
 
     Returns
     -------
@@ -66,7 +50,7 @@ def factor_panels(
     column = _Column(ops, tiles, fmt)
     width = tiles[0].shape[1]
     order, info = np.arange(column.height), 0
-    panels = list(blocks(width, _panel_width(width)))
+    panels = list(blocks(width, panel_width(width)))
     panel = column.packed(panels[0])
     piv, failed = ops.getrf_panel(panel)
     for s, following in itertools.zip_longest(panels, panels[1:]):
@@ -84,7 +68,10 @@ class _Column:
     def __init__(self, ops: Ops, tiles: Sequence[Array], fmt: Format) -> None:
         self.ops, self.tiles = ops, tiles
         self.height, self.width = sum(map(len, tiles)), tiles[0].shape[1]
-        entries = (self.height + _MORE) * min(self.width, _panel_width(self.width))
+        entries = (self.height + PANEL_MORE) * panel_width(self.width)
+        # by columns, as LAPACK wants it, or by rows, as the kernels of a GPU do
+        like = ops.xp.empty((2, 2), tiles[0].dtype, order="F")
+        self._order = "F" if ops.is_f_like(ops.getrf_view(like, FP16)) else "C"
         self._buffers = [ops.xp.empty(entries, tiles[0].dtype) for _ in range(2)]
         self.compute = None if fmt.is_native else fmt
         # products in other formats take workspace: one after the other
@@ -102,8 +89,8 @@ class _Column:
     def packed(self, s: slice) -> Array:
         """Columns s from row s.start on, in the place of the panel before the last one."""
         height, self._buffers = self.height - s.start, self._buffers[::-1]
-        shape = height + _MORE, extent(s)
-        panel = self._buffers[0][: math.prod(shape)].reshape(shape, order="F")[:height]
+        shape = height + PANEL_MORE, extent(s)
+        panel = self._buffers[0][: math.prod(shape)].reshape(shape, order=self._order)[:height]
         for part, rows in self._parts(s.start):
             self.ops.lacpy(part[:, s], panel[rows])
         return panel

@@ -65,7 +65,8 @@ def needed_by_solve(
         moves = 4 * width * np.dtype(np.int64).itemsize
         tiles = max(tiles, n * nrhs * size + moves)
         workspace = 2 * width * nrhs * size
-    if held != dtype:
+    is_conjugated = method == "Cholesky" and dtype.kind == "c"
+    if held != dtype or is_conjugated:
         workspace = max(workspace, width**2 * size)
     return tiles + workspace
 

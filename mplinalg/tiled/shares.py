@@ -9,9 +9,9 @@ from typing import Any
 from ..factor.blocks import blocks
 from ..ops.protocol import Array, Ops
 
-__all__ = ["by_strips", "strips", "subtract_product"]
+__all__ = ["WORTHWHILE", "by_strips", "strips", "subtract_product"]
 
-_WORTHWHILE = 1e8
+WORTHWHILE = 1e8
 """Flops of a piece at least."""
 _NARROWEST = 64
 """Rows, or columns, of a strip at least: to pack narrower ones takes longer than it saves."""
@@ -46,6 +46,6 @@ def subtract_product(ops: Ops, a: Array, b: Array, c: Array, transb: str = "N") 
     m, n = c.shape
     pieces = [(i, j) for i in strips(ops, m, down) for j in strips(ops, n, across)]
     flops = 2.0 * m * n * a.shape[1] / len(pieces)
-    if len(pieces) > 1 and flops < _WORTHWHILE:
+    if len(pieces) > 1 and flops < WORTHWHILE:
         pieces = [(slice(0, m), slice(0, n))]
     ops.each(piece, pieces, flops)

@@ -22,13 +22,15 @@ class _Solve:
     """A program on the blocks ("x", i) of right-hand sides, in the dtype of x."""
 
     def __init__(
-        self, grid: Grid, letter: str, nrhs: int, held: np.dtype[Any], dtype: np.dtype[Any]
-    ) -> None:
+        self, grid: Grid, letter: str, nrhs: int, held: np.dtype[Any], dtype: np.dtype[Any],
+        *, in_groups: bool,
+    ) -> None:  # fmt: skip
         self.parts, self.letter = grid.rows, letter
         self.nrhs, self.held = nrhs, held
         self.upcasts = held != dtype
-        # what is converted takes workspace, which is counted once
-        self.program = Program(is_divided=nrhs <= _FEW and not self.upcasts)
+        # what is converted takes workspace, which is counted once; and only what comes in groups
+        # is divided
+        self.program = Program(is_divided=in_groups and nrhs <= _FEW and not self.upcasts)
         self.dtype = dtype
         for i, rows in enumerate(self.parts):
             self.program.tiles[("x", i)] = Tile((extent(rows), nrhs), dtype)
@@ -45,8 +47,7 @@ class _Solve:
 
     def subtract(self, i: int, j: int, into: int, of: int, trans: str) -> None:
         """x[into] <- x[into] - op(T[i, j]) x[of]"""
-        group = None if into == j else (j,)  # of different x[into]
-        self._add(subtract_product, self.tile(i, j), (("x", of),), into, {"trans": trans}, group)
+        self._add(subtract_product, self.tile(i, j), (("x", of),), into, {"trans": trans}, (of,))
 
     def _add(
         self, kernel: Any, tile: Key, more: tuple[Key, ...], x: int, options: Any,
@@ -58,7 +59,7 @@ class _Solve:
         self.program.add(
             kernel, reads=(tile, *more), updates=(("x", x),), options=options, group=group,
             flops=complex_factor * entries * self.nrhs * (2.0 if more else 1.0),
-            workspace=entries * self.dtype.itemsize if self.upcasts else 0,
+            workspace=entries * self.dtype.itemsize * (self.upcasts or "conj" in options.values()),
         )  # fmt: skip
 
     def interchange(self, j: int, *, back: bool) -> None:
@@ -81,7 +82,7 @@ def lu_solve_program(
 
     Blocks ("x", i) are inputs, b, and results, x. Factors are held in dtype `held`.
     """
-    solve = _Solve(grid, "LU", nrhs, held, dtype)
+    solve = _Solve(grid, "LU", nrhs, held, dtype, in_groups=trans == "N")
     count = len(solve.parts)
     if trans == "N":
         for j in range(count):  # L, with the interchange before each block column
@@ -113,17 +114,18 @@ def cholesky_solve_program(
 
     A^T = conj(A): both solves are by L and L^H, or by conj(L) and L^T.
     """
-    solve = _Solve(grid, "L", nrhs, held, dtype)
+    is_conjugated = trans == "T" and dtype.kind == "c"
+    solve = _Solve(grid, "L", nrhs, held, dtype, in_groups=not is_conjugated)
     count = len(solve.parts)
-    first, second = ("N", "C") if trans != "T" else ("conj", "T")
+    first, second = ("conj", "T") if is_conjugated else ("N", "C")
     for j in range(count):
         solve.solve(j, lower=True, trans=first)
         for i in range(j + 1, count):
             solve.subtract(i, j, i, j, first)
-    for j in reversed(range(count)):
-        for i in range(j + 1, count):
+    for i in reversed(range(count)):
+        solve.solve(i, lower=True, trans=second)
+        for j in range(i):
             solve.subtract(i, j, j, i, second)
-        solve.solve(j, lower=True, trans=second)
     return solve.program
 
 

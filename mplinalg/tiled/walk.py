@@ -22,6 +22,7 @@ from ..ops.staging import Staging
 from .heap import Heap, owned
 from .plan import LOOKAHEAD, Plan
 from .progress import Advance
+from .shares import WORTHWHILE
 from .store import Store
 from .tasks import Key, nbytes
 from .traffic import Traffic
@@ -105,16 +106,17 @@ class Run:
     # -- the threads that compute ---------------------------------------------------------------
 
     def _group(self, number: int) -> range:
-        """A task and those behind it that are computed at the same time: each thread as many.
+        """A task and those behind it that are computed at the same time.
 
-        What is left of a group is computed one after the other.
+        Of large ones each thread takes as many; what is left of a group is divided inside the task.
         """
         tasks, threads = self.plan.program.tasks, self.staging.ops.side_by_side
         group, end = tasks[number].group, number + 1
         if group is not None and threads > 1 and self.plan.program.is_divided:
             while end < len(tasks) and tasks[end].group == group:
                 end += 1
-        some = (end - number) // threads * threads
+        count = end - number
+        some = count // threads * threads if tasks[number].flops >= WORTHWHILE else count
         return range(number, number + max(1, some))
 
     def _time(self, number: int) -> float:

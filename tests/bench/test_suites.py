@@ -25,7 +25,7 @@ N = 40
 SIZES = {"fem_bp": 3, "out_of_core": 120, "cluster_solve": 2, "conv": 16, "prune": 3}
 """Where N is no order of a matrix, makes rows that are alike, or takes too long."""
 STEPS = {"conv": 7}
-"""Of suites with hundreds of rows one in so many is looked at; no period of theirs is a multiple."""
+"""Of suites with hundreds of rows one in so many is looked at; no period of theirs divides it."""
 
 
 @pytest.fixture(autouse=True)

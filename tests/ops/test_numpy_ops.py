@@ -71,3 +71,19 @@ def test_strides_that_blas_cannot_express_are_refused():
     for call in (OPS.amax, OPS.getrf, OPS.geqrf, lambda a: OPS.potrf(a, lower=True)):
         with pytest.raises(ValueError, match=r"\(4, 4\)"):
             call(a)
+
+
+def test_copies_that_do_not_fit_are_refused():
+    ops, a = NumpyOps(), np.ones((128, 64))
+    with pytest.raises(ValueError, match="lacpy"):
+        ops.lacpy(a, np.zeros((120, 60), order="F"))
+    with pytest.raises(TypeError, match="lacpy"):
+        ops.lacpy(a, np.zeros((128, 64), np.float32))
+    places = np.arange(4)
+    with pytest.raises(ValueError, match="copy_rows"):
+        ops.copy_rows(a, places, np.zeros((8, 60)), places)
+    with pytest.raises(ValueError, match="copy_rows"):
+        ops.copy_rows(a, places, np.zeros((8, 64)), places[:3])
+    for wrong in (places + 5, places - 1):
+        with pytest.raises(IndexError, match="of 8"):
+            ops.copy_rows(a, places, np.zeros((8, 64)), wrong)

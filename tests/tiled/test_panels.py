@@ -7,10 +7,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
+import threadpoolctl
 
+from mplinalg.kernels.cpu.batched import threads as pool
 from mplinalg.ops.dispatch import ops_on
 from mplinalg.precision import FORMATS
 from mplinalg.tiled import panels
+from mplinalg.tiled.grid import panel_entries
 from mplinalg.tiled.pivots import move_rows, moves_of, moves_of_pivots
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
@@ -103,14 +106,67 @@ def test_how_rows_are_cut_changes_no_pivot(rng):
 @pytest.mark.parametrize(("m", "width"), [(40, 8), (900, 100), (2048, 256)])
 def test_memory_is_what_is_said(rng, m, width):
     a = draw(rng, (m, width), "float64")
-    tiles = cut(a, [width] * (m // width) + [m % width] * (m % width > 0))
+    heights = [width] * (m // width) + [m % width] * (m % width > 0)
+    factored(a, heights, "fp64")  # loads kernels
+    tiles = cut(a, heights)
     tracemalloc.start()
     try:
         panels.factor_panels(ops_on("cpu"), tiles, FORMATS["fp64"])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak <= panels.panel_entries(m, width) * 8 + 16 * m + 2**16
+    assert peak <= (panel_entries(m, width) + 2 * m) * 8 + 2**16
+
+
+class Disordered:
+    """`Ops` whose jobs side by side are run in another order."""
+
+    def __init__(self, order):
+        self._ops, self._order, self.jobs = ops_on("cpu"), order, 0
+
+    def __getattr__(self, name):
+        return getattr(self._ops, name)
+
+    def each(self, work, items, flops=1e12):
+        places = self._order(len(items))
+        self.jobs = max(self.jobs, len(items))
+        found = {place: work(items[place]) for place in places}
+        return [found[place] for place in range(len(items))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("heights", [(40, 40, 9), (100, 1), (130, 130, 130)])
+def test_the_order_of_jobs_side_by_side_changes_no_bit(rng, monkeypatch, dtype, heights):
+    monkeypatch.setattr(panels, "_STRIP", 8)
+    a = draw(rng, (sum(heights), heights[0]), dtype)
+    answers = []
+    for order in (range, lambda n: range(n)[::-1], lambda n: rng.permutation(n)):
+        ops, tiles = Disordered(order), cut(a, heights)
+        answers.append((*panels.factor_panels(ops, tiles, FORMATS[NATIVE[dtype]]), *tiles))
+        assert ops.jobs > 3
+    for other in answers[1:]:
+        assert all(np.array_equal(x, y) for x, y in zip(answers[0], other, strict=True))
+
+
+def test_jobs_on_several_threads(rng, monkeypatch):
+    begun = []
+    start = pool._start
+
+    def counted(work, count):
+        begun.append(count)
+        return start(work, count)
+
+    monkeypatch.setattr(pool, "_WORTHWHILE", 1e-9)
+    monkeypatch.setattr(pool, "_start", counted)
+    monkeypatch.setattr(panels, "_STRIP", 8)
+    a = draw(rng, (400, 150), "float64")
+    with threadpoolctl.threadpool_limits(4, user_api="blas"):
+        lu, order, info = factored(a, (150, 150, 100), "fp64")
+    lower, upper = parts(lu)
+    assert len(begun) > 5
+    assert info == 0
+    assert abs(lower).max() <= 1
+    assert np.all(abs(a[order] - lower @ upper) <= 150 * 2.0**-51 * (abs(lower) @ abs(upper)))
 
 
 def test_exchanges_become_moves(rng):

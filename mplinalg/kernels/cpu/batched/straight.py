@@ -77,7 +77,7 @@ def lu(a: Matrix, columns: Columns, unmoved: Columns, *, keep: bool = False) -> 
     inverses : list
         1 / U_kk, not finite where U_kk is zero; multipliers are zero there.
     rows : list of Lanes
-        The row that was exchanged with row k.
+        With `keep`, the row that was exchanged with row k.
     """
     n = len(a)
     inverses, rows = [], []
