@@ -55,7 +55,7 @@ _WIDEST_PANEL, _NARROWEST_PANEL = 128, 2
 
 
 def panel_width(width: int) -> int:
-    """Columns of a panel of a block column of so many: an eighth; two of them are a quarter of it."""
+    """Columns of a panel of a block column: an eighth of it, and of two panels a quarter."""
     return min(width, _WIDEST_PANEL, max(_NARROWEST_PANEL, width // 8))
 
 
