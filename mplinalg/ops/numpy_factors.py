@@ -117,10 +117,9 @@ class Factorizations:
     def gecon(self, lu: Array, norm: float, kind: str = "1") -> float:
         if not is_by_rows(lu):
             return lapack.gecon(lu, norm, kind)
-        kernels = compiled("getrs")
-        found = addresses(lu.dtype, "gemm", "trsv", "trsm")
+        trsv = routines.address("trsv", lu.dtype)
         piv = np.arange(len(lu), dtype=np.int32)
-        inverse = kernels.inverse_norm(*found, lu, piv, kind == "I")
+        inverse = compiled("getrs").inverse_norm(trsv, lu, piv, kind == "I")
         return 1.0 / (norm * inverse) if norm * inverse > 0 else 0.0
 
     def potrf(self, a: Array, *, lower: bool) -> int:

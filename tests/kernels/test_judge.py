@@ -30,7 +30,7 @@ def problem(rng, dtype, form):
     kind = "hemm" if is_complex(dtype) else "symm"
     known = functools.partial(
         judge, routines.address("gemm", dtype), routines.address(kind, dtype),
-        np.ascontiguousarray(lines).view(real(dtype)), 2 if is_complex(dtype) else 1,
+        np.ascontiguousarray(lines).view(real(dtype)),
         form == "columns", triangle, form == "upper",
     )  # fmt: skip
 

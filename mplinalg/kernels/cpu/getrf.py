@@ -19,9 +19,10 @@ Du Croz and Higham, IMA J. Numer. Anal. 12 (1992) 1 (solves by inverted diagonal
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
-from .calls import NO, at, call, subtract_multiple
-from .jit import kernel
+from .calls import NO, at, call, subtract_multiple, types
+from .jit import shared_kernel
 
 WIDTH = 16
 """Columns of a panel: in single precision one AVX-512 register, or a cache line."""
@@ -30,7 +31,7 @@ _subtract = subtract_multiple(WIDTH)
 _subtract_pairs = subtract_multiple(2 * WIDTH)
 
 
-@kernel
+@shared_kernel
 def _real_panel(buf, m, piv, first):  # type: ignore[no-untyped-def]
     """Factor the m packed rows of `buf`, shape (>= m, WIDTH).
 
@@ -74,7 +75,7 @@ def _real_panel(buf, m, piv, first):  # type: ignore[no-untyped-def]
     return info
 
 
-@kernel
+@shared_kernel
 def _complex_panel(buf, m, piv, first):  # type: ignore[no-untyped-def]
     """As `_real_panel`; buf holds pairs, shape (>= m, 2 WIDTH); magnitudes are |re| + |im|."""
     flat = buf.reshape(-1)
@@ -133,7 +134,18 @@ def _complex_panel(buf, m, piv, first):  # type: ignore[no-untyped-def]
     return info
 
 
-@kernel
+def _panel(a, buf, m, piv, first):  # type: ignore[no-untyped-def]
+    """`_real_panel`, or `_complex_panel` where A is complex: only one of them is compiled."""
+
+
+@overload(_panel, inline="always")
+def _panel_of(a, buf, m, piv, first):  # type: ignore[no-untyped-def]
+    if isinstance(a.dtype, types.Complex):
+        return lambda a, buf, m, piv, first: _complex_panel(buf, m, piv, first)
+    return lambda a, buf, m, piv, first: _real_panel(buf, m, piv, first)
+
+
+@shared_kernel
 def invert_unit_lower(block, inverse):  # type: ignore[no-untyped-def]
     """inverse <- block^-1, unit lower triangular, shapes (WIDTH, WIDTH)."""
     inverse[:, :] = 0
@@ -145,7 +157,7 @@ def invert_unit_lower(block, inverse):  # type: ignore[no-untyped-def]
                 inverse[i, j] -= factor * inverse[k, j]
 
 
-@kernel
+@shared_kernel
 def _swap_rows(a, piv, first, last):  # type: ignore[no-untyped-def]
     for i in range(first, last):
         p = piv[i]
@@ -157,7 +169,7 @@ def _swap_rows(a, piv, first, last):  # type: ignore[no-untyped-def]
                 lower[j] = value
 
 
-@kernel
+@shared_kernel
 def solve_unit_lower(gemm, a, inverses, scratch, top, left, right):  # type: ignore[no-untyped-def]
     """A[rows, cols] <- L^-1 A[rows, cols], L the unit lower triangle of A[rows, rows].
 
@@ -191,7 +203,7 @@ def solve_unit_lower(gemm, a, inverses, scratch, top, left, right):  # type: ign
             )  # fmt: skip
 
 
-@kernel
+@shared_kernel
 def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
     """P A = L U in place of the square A of contiguous rows; L has a unit diagonal.
 
@@ -232,10 +244,7 @@ def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
                 buf[i, j] = source[pair * first + j]
             for j in range(taken, width):
                 buf[i, j] = 0
-        if pair == 1:
-            zero_pivot = _real_panel(buf, rows, piv, first)
-        else:
-            zero_pivot = _complex_panel(buf, rows, piv, first)
+        zero_pivot = _panel(a, buf, rows, piv, first)
         if zero_pivot and info == 0:
             info = first + zero_pivot
         _swap_rows(a, piv, first, last)

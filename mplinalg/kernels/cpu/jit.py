@@ -12,7 +12,11 @@ from typing import Any
 
 import numba
 
-__all__ = ["exact_kernel", "kernel"]
+from .calls import types
+
+__all__ = ["exact_kernel", "kernel", "shared_kernel"]
+
+_REASSOCIATED = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
@@ -25,8 +29,25 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile with reassociation of sums (vectorised reductions)."""
-    return _compile(function, fastmath={"reassoc", "contract", "arcp", "nsz"})
+    """Compile with reassociation of sums (vectorised reductions).
+
+    What another kernel calls with constants is compiled anew for each value of them.
+    """
+    return _compile(function, fastmath=_REASSOCIATED)
+
+
+def shared_kernel(function: Callable[..., Any]) -> Any:
+    """As `kernel`, compiled once for all values of constants: less speed, a faster first call.
+
+    For kernels of one matrix, whose flags decide about few instructions.
+    """
+    dispatcher = kernel(function)
+    template = dispatcher.get_call_template  # what a kernel that calls this one asks for
+    dispatcher.get_call_template = lambda args, kws: template(
+        tuple(types.unliteral(kind) for kind in args),
+        {name: types.unliteral(kind) for name, kind in kws.items()},
+    )
+    return dispatcher
 
 
 def exact_kernel(function: Callable[..., Any]) -> Any:

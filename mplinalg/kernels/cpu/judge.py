@@ -15,7 +15,7 @@ import numpy as np
 
 from .calls import LEFT, LOWER, NO, TRANSPOSE, UPPER, at, call, larger
 from .getrs import FEW
-from .jit import kernel
+from .jit import shared_kernel
 from .residual import multiply_add
 from .vectors import FIRST_WEIGHTS, SECOND_WEIGHTS, fill_random, largest
 
@@ -25,8 +25,8 @@ _GROUP = 8
 _BLOCK = 64
 
 
-@kernel
-def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # type: ignore[no-untyped-def]
+@shared_kernel
+def judge(gemm, hemm, real, flipped, triangle, upper, b, x, bound):  # type: ignore[no-untyped-def]
     """The largest normwise backward error of the lines of x, or a bound; infinity if unknown.
 
     Many lines are judged by combinations of them, each scaled by its size and a random weight in
@@ -41,8 +41,6 @@ def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # typ
         Addresses, for A's dtype; `hemm` (symm of real numbers) if `triangle`.
     real : array, shape (n, n) or (n, 2 n)
         The lines of A as real numbers, or pairs of them.
-    pair : int
-        1, or 2 for complex numbers.
     flipped : bool
         The lines are the columns of op(A).
     triangle, upper : bool
@@ -53,11 +51,11 @@ def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # typ
         What the backward error is wanted to meet.
     """
     k, n = b.shape
-    a = (gemm, hemm, real, pair, flipped, triangle, upper)
+    a = (gemm, hemm, real, flipped, triangle, upper)
     lines = np.arange(k)
     if k <= FEW or n < _GROUP:
         return _alone(a, b, x, lines)
-    norm = _norm(a)
+    norm = _norm(a, b[0])
     seen = _together(a, norm, b, x, lines, FIRST_WEIGHTS)
     lines = _of_groups(k, seen, 0.0 if k <= _GROUP else bound / _GROUP)
     again = _together(a, norm, b, x, lines, SECOND_WEIGHTS)
@@ -71,7 +69,7 @@ def judge(gemm, hemm, real, pair, flipped, triangle, upper, b, x, bound):  # typ
     return larger(largest(seen), _alone(a, b, x, lines))
 
 
-@kernel
+@shared_kernel
 def _of_groups(k, errors, bound):  # type: ignore[no-untyped-def]
     """The lines, of k, whose group has an error that is not within `bound`, or is not zero."""
     lines = np.empty(k, np.int64)
@@ -83,42 +81,80 @@ def _of_groups(k, errors, bound):  # type: ignore[no-untyped-def]
     return lines[:count]
 
 
-@kernel
+@shared_kernel
+def _scale(b, x, r, y):  # type: ignore[no-untyped-def]
+    """r <- b and y <- x, scaled by a power of two to at most 1. Returns the sizes of y and r."""
+    x_size, b_size = largest(x), largest(b)
+    top = larger(x_size, b_size)
+    if not top < np.inf:
+        return np.inf, np.inf
+    weight = math.ldexp(1.0, -max(math.frexp(top)[1], -1000))  # no rounding
+    for i in range(b.size):
+        r[i] = b[i] * weight
+        y[i] = x[i] * weight
+    return x_size * weight, b_size * weight
+
+
+@shared_kernel
+def judge_few(real, flipped, triangle, upper, b, x, lines):  # type: ignore[no-untyped-def]
+    """As `judge`, of these lines only, each by a pass over A."""
+    n = b.shape[1]
+    r, y = np.empty(n, b.dtype), np.empty(n, b.dtype)
+    ones, d = np.ones(n), np.empty(n)
+    worst = 0.0
+    for c in lines:
+        x_size, b_size = _scale(b[c], x[c], r, y)
+        d[:] = 0
+        multiply_add(real, flipped, triangle, upper, y, ones, r, d)
+        error = _error(largest(r), _norm_of(real, d), x_size, b_size)
+        if not error < np.inf:
+            return np.inf
+        worst = max(worst, error)
+    return worst
+
+
+@shared_kernel
+def _error(r_size, norm, x_size, b_size):  # type: ignore[no-untyped-def]
+    """The normwise backward error; infinity if something is not finite."""
+    if not r_size < np.inf or not norm < np.inf or not x_size < np.inf:
+        return np.inf
+    return r_size / (norm * x_size + b_size) if r_size > 0 else 0.0
+
+
+@shared_kernel
+def _norm_of(real, sums):  # type: ignore[no-untyped-def]
+    """Infinity norm from row sums; of complex numbers 1 / sqrt(2) of that with |re| + |im|."""
+    return largest(sums) * (HALF_ROOT if real.shape[1] > real.shape[0] else 1.0)
+
+
+@shared_kernel
 def _alone(a, b, x, lines):  # type: ignore[no-untyped-def]
     """The largest backward error of these lines, each by itself; infinity if unknown."""
+    _, _, real, flipped, triangle, upper = a
+    if lines.size <= FEW:
+        return judge_few(real, flipped, triangle, upper, b, x, lines)
     n = b.shape[1]
-    block = max(1, min(lines.size, _BLOCK))
+    norm = _norm(a, b[0])
+    block = min(lines.size, _BLOCK)
     r = np.empty((block, n), b.dtype)
     y = np.empty((block, n), b.dtype)
-    x_size = np.empty(block)
-    b_size = np.empty(block)
+    sizes = np.empty((block, 2))
     worst = 0.0
     for start in range(0, lines.size, block):
         count = min(block, lines.size - start)
         for g in range(count):
             c = lines[start + g]
-            x_size[g] = largest(x[c])
-            b_size[g] = largest(b[c])
-            top = larger(x_size[g], b_size[g])
-            if not top < np.inf:
-                return np.inf
-            weight = math.ldexp(1.0, -max(math.frexp(top)[1], -1000))  # no rounding
-            x_size[g] *= weight
-            b_size[g] *= weight
-            for i in range(n):
-                r[g, i] = b[c, i] * weight
-                y[g, i] = x[c, i] * weight
-        norm = _subtract_product(a, y[:count], r[:count])
+            sizes[g, 0], sizes[g, 1] = _scale(b[c], x[c], r[g], y[g])
+        _subtract_product(a, y[:count], r[:count])
         for g in range(count):
-            r_size = largest(r[g])
-            if not r_size < np.inf or not norm < np.inf:
+            error = _error(largest(r[g]), norm, sizes[g, 0], sizes[g, 1])
+            if not error < np.inf:
                 return np.inf
-            if r_size > 0:
-                worst = max(worst, r_size / (norm * x_size[g] + b_size[g]))
+            worst = max(worst, error)
     return worst
 
 
-@kernel
+@shared_kernel
 def _together(a, norm, b, x, lines, stream):  # type: ignore[no-untyped-def]
     """The backward errors of combinations of `_GROUP` of these lines; infinity if unknown.
 
@@ -154,41 +190,31 @@ def _together(a, norm, b, x, lines, stream):  # type: ignore[no-untyped-def]
     return omega
 
 
-@kernel
-def _norm(a):  # type: ignore[no-untyped-def]
-    """Infinity norm of op(A); of complex numbers 1 / sqrt(2) of that with |re| + |im|."""
-    _, _, real, pair, flipped, triangle, upper = a
-    n = real.shape[0]
-    zero = np.zeros(pair * n, real.dtype)
-    d = np.zeros(n)
-    multiply_add(real, pair, flipped, triangle, upper, zero, np.ones(n), zero.copy(), d)
-    return largest(d) * HALF_ROOT if pair == 2 else largest(d)
+@shared_kernel
+def _norm(a, like):  # type: ignore[no-untyped-def]
+    """The norm of op(A), as `_norm_of` has it; `like` is a vector of A's dtype."""
+    _, _, real, flipped, triangle, upper = a
+    zero = np.zeros(like.size, like.dtype)
+    d = np.zeros(like.size)
+    multiply_add(real, flipped, triangle, upper, zero, np.ones(like.size), zero.copy(), d)
+    return _norm_of(real, d)
 
 
-@kernel
+@shared_kernel
 def _subtract_product(a, y, r):  # type: ignore[no-untyped-def]
-    """Each line of r <- it - op(A) times that of y, some of them conjugated. Returns `_norm`."""
-    gemm, hemm, real, pair, flipped, triangle, upper = a
+    """Each line of r <- it - op(A) times that of y, some of them conjugated."""
+    gemm, hemm, real, flipped, triangle, upper = a
     k, n = y.shape
-    if k <= FEW:
-        ones = np.ones(n)
-        d = np.empty(n)
-        for c in range(k):
-            d[:] = 0
-            y_real, r_real = y[c].view(real.dtype), r[c].view(real.dtype)
-            multiply_add(real, pair, flipped, triangle, upper, y_real, ones, r_real, d)
-        return largest(d) * HALF_ROOT if pair == 2 else largest(d)
     # BLAS reads lines as columns
     one = y.dtype.type(1)
     if triangle:
-        if pair == 2:  # of lines that are rows it sees conj(A)
-            for c in range(k):
-                for i in range(n):
-                    y[c, i] = np.conj(y[c, i])
-                    r[c, i] = np.conj(r[c, i])
+        # of lines that are rows it sees conj(A)
+        for c in range(k):
+            for i in range(n):
+                y[c, i] = np.conj(y[c, i])
+                r[c, i] = np.conj(r[c, i])
         uplo = LOWER if upper else UPPER
         call(hemm, (LEFT, uplo, n, k, -one, at(real, 0), n, at(y, 0), n, one, at(r, 0), n))
     else:
         op = NO if flipped else TRANSPOSE
         call(gemm, (op, NO, n, k, n, -one, at(real, 0), n, at(y, 0), n, one, at(r, 0), n))
-    return _norm(a)

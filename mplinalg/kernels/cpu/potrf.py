@@ -14,10 +14,10 @@ import numpy as np
 
 from .calls import ADJOINT, LOWER, NO, UPPER, at, call
 from .getrf import WIDTH
-from .jit import kernel
+from .jit import shared_kernel
 
 
-@kernel
+@shared_kernel
 def _factor_block(block):  # type: ignore[no-untyped-def]
     """Lower triangle of `block` <- its Cholesky factor. Returns the failing minor's order, or 0."""
     for k in range(block.shape[0]):
@@ -35,7 +35,7 @@ def _factor_block(block):  # type: ignore[no-untyped-def]
     return 0
 
 
-@kernel
+@shared_kernel
 def _invert_lower(block, inverse):  # type: ignore[no-untyped-def]
     """inverse <- block^-1, lower triangular of order WIDTH."""
     inverse[:, :] = 0
@@ -50,7 +50,7 @@ def _invert_lower(block, inverse):  # type: ignore[no-untyped-def]
         inverse[i, i] = 1 / diagonal
 
 
-@kernel
+@shared_kernel
 def potrf_rows(gemm, herk, a, upper):  # type: ignore[no-untyped-def]
     """A = U^H U (`upper`) or L L^H in place of one triangle of the square A of contiguous rows.
 

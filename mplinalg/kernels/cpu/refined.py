@@ -1,4 +1,4 @@
-"""A x = b with single-precision factors and classical refinement, in one compiled call.
+"""A x = b with single-precision factors and classical refinement, each in a compiled call.
 
 The common case of `refine.classical` on the first rung of the ladder, with the same tests, for one
 matrix and a few right-hand sides. It stops at the first doubt: entries that single precision cannot
@@ -15,16 +15,11 @@ import math
 
 import numpy as np
 
-from .getrf import getrf_rows
-from .getrs import getrs_rows, potrs_rows
-from .jit import kernel
+from .getrs import getrs_few, potrs_few
+from .jit import shared_kernel
 from .judge import HALF_ROOT
-from .potrf import potrf_rows
 from .residual import multiply_add
-from .vectors import PROBE, fill_random, largest, magnitude, measure
-
-CONVERGED, DOUBTFUL, BROKEN = 0, 1, 2
-"""Every column is finished; the factors stand, but x does not; there are no factors."""
+from .vectors import PROBE, copy, fill_random, largest, magnitude, measure
 
 _MAX_STEPS = 30
 _ROW_RATIO = 2.0**10
@@ -39,10 +34,14 @@ below kappa' u_s times the last of them, and the first is about kappa' u_s.
 _LEAST, _LARGEST = 1e-25, 1e30
 
 
-@kernel
-def _convert(lines, real, target, pair, flipped):  # type: ignore[no-untyped-def]
-    """target <- lines in single precision. Returns the norm of op(A); infinity if not even."""
-    n = lines.shape[0]
+@shared_kernel
+def convert(real, target, flipped):  # type: ignore[no-untyped-def]
+    """target <- A's lines in single precision, both as real numbers, of shape (n, n) or (n, 2 n).
+
+    Returns the norm of op(A); infinity if not even.
+    """
+    n = real.shape[0]
+    pair = real.shape[1] // n
     along = np.zeros(n)
     across = np.zeros(n)
     small = 0
@@ -69,7 +68,7 @@ def _convert(lines, real, target, pair, flipped):  # type: ignore[no-untyped-def
     return np.inf if small else _even_norm(sums)
 
 
-@kernel
+@shared_kernel
 def _even_norm(sums):  # type: ignore[no-untyped-def]
     """The largest of the row sums; infinity if they, or their ratio, are extreme or not finite."""
     norm = largest(sums)
@@ -82,9 +81,9 @@ def _even_norm(sums):  # type: ignore[no-untyped-def]
     return norm
 
 
-@kernel
-def _convert_triangle(lines, target, upper, whole):  # type: ignore[no-untyped-def]
-    """As `_convert`, one triangle of a Hermitian matrix."""
+@shared_kernel
+def convert_triangle(lines, target, upper, whole):  # type: ignore[no-untyped-def]
+    """As `convert`, one triangle of a Hermitian matrix."""
     n = lines.shape[0]
     sums = np.zeros(n)
     bad = 0
@@ -109,8 +108,9 @@ def _convert_triangle(lines, target, upper, whole):  # type: ignore[no-untyped-d
     return np.inf if bad else _even_norm(sums)
 
 
-@kernel
-def _has_even_pivots(lu):  # type: ignore[no-untyped-def]
+@shared_kernel
+def has_even_pivots(lu):  # type: ignore[no-untyped-def]
+    """Whether the pivots are of like size; those of a singular matrix are not."""
     least, top = np.inf, 0.0
     for i in range(lu.shape[0]):
         size = np.float64(abs(lu[i, i]))
@@ -119,8 +119,8 @@ def _has_even_pivots(lu):  # type: ignore[no-untyped-def]
     return top <= _PIVOT_RATIO * least
 
 
-@kernel
-def _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, y):  # type: ignore[no-untyped-def]
+@shared_kernel
+def _solve(trsv, factors, piv, definite, flipped, upper, r, narrow, y):  # type: ignore[no-untyped-def]
     """y <- approximately op(A)^-1 r, the column scaled by a power of two."""
     n = r.size
     conjugate = definite
@@ -132,17 +132,16 @@ def _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, y):  # 
     for i in range(n):
         value = np.conj(r[i]) if conjugate else r[i]
         narrow[0, i] = value * scale
-    gemm, trsv, trsm = addresses
     if definite:
-        potrs_rows(gemm, trsv, trsm, factors, upper, narrow, False)
+        potrs_few(trsv, factors, upper, narrow)
     else:
-        getrs_rows(gemm, trsv, trsm, factors, piv, narrow, flipped, False)
+        getrs_few(trsv, factors, piv, narrow, flipped)
     for i in range(n):
         value = y.dtype.type(narrow[0, i])
         y[i] = (np.conj(value) if conjugate else value) / scale
 
 
-@kernel
+@shared_kernel
 def _errors(norm, b_size, x, r, d):  # type: ignore[no-untyped-def]
     """Normwise and componentwise backward error and size of x; infinities if not finite."""
     x_size = largest(x)
@@ -163,13 +162,14 @@ def _errors(norm, b_size, x, r, d):  # type: ignore[no-untyped-def]
     return (r_size / scale if r_size > 0 else 0.0), worst, x_size
 
 
-@kernel
-def _refine(  # type: ignore[no-untyped-def]
-    addresses, real, pair, flipped, definite, upper, norm, factors, piv, b, x
+@shared_kernel
+def refine(  # type: ignore[no-untyped-def]
+    trsv, real, flipped, definite, upper, norm, factors, piv, b, x
 ):
     """Refine until every line of x is finished.
 
-    Returns (outcome, lower bound on the condition number, most steps of a line).
+    Returns whether each is, a lower bound on the condition number in the infinity norm, and the
+    most steps of a line.
     """
     k, n = b.shape
     most = 0
@@ -184,24 +184,22 @@ def _refine(  # type: ignore[no-untyped-def]
     w = np.zeros(n)
     d = np.zeros(n)
     plain_norm = norm
-    if pair == 2:
+    if real.shape[1] > n:  # complex
         norm *= HALF_ROOT
     # a random right-hand side: do its corrections contract?
     fill_random(r, PROBE, b)
     kappa = largest(r)
-    _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
+    _solve(trsv, factors, piv, definite, flipped, upper, r, narrow, step)
     y_size = largest(step)
     kappa = plain_norm * (y_size / kappa)
     last_size = y_size
     ratio = 0.0
     for correction in range(_MAX_STEPS):
-        multiply_add(
-            real, pair, flipped, definite, upper, step.view(real.dtype), w, r.view(real.dtype), d
-        )
-        _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
+        multiply_add(real, flipped, definite, upper, step, w, r, d)
+        _solve(trsv, factors, piv, definite, flipped, upper, r, narrow, step)
         size = largest(step)
         if not size < 0.5 * last_size:
-            return DOUBTFUL, kappa, most
+            return False, kappa, most
         if correction == 0:
             ratio = size / y_size
         if ratio * (size / y_size) <= _UNSEEN:
@@ -209,87 +207,44 @@ def _refine(  # type: ignore[no-untyped-def]
         last_size = size
     for c in range(k):
         b_size = largest(b[c])
-        r[:] = b[c]
-        _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, x[c])
+        copy(b[c], r)
+        _solve(trsv, factors, piv, definite, flipped, upper, r, narrow, x[c])
         measure(b[c], d)
         measure(x[c], w)
-        multiply_add(
-            real, pair, flipped, definite, upper, x[c].view(real.dtype), w, r.view(real.dtype), d
-        )
+        multiply_add(real, flipped, definite, upper, x[c], w, r, d)
         omega, berr, last_size = _errors(norm, b_size, x[c], r, d)
         if not omega < np.inf:
-            return DOUBTFUL, kappa, most
+            return False, kappa, most
         steps = 0
         while not (omega <= bound and berr <= 2 * unit):
             if steps == _MAX_STEPS:
-                return DOUBTFUL, kappa, most
-            _solve(addresses, factors, piv, definite, flipped, upper, r, narrow, step)
+                return False, kappa, most
+            _solve(trsv, factors, piv, definite, flipped, upper, r, narrow, step)
             step_size = largest(step)
             for i in range(n):
                 new[i] = x[c, i] + step[i]
                 r_new[i] = b[c, i]
             measure(b[c], d)
             measure(new, w)
-            multiply_add(
-                real, pair, flipped, definite, upper, new.view(real.dtype), w,
-                r_new.view(real.dtype), d,
-            )  # fmt: skip
+            multiply_add(real, flipped, definite, upper, new, w, r_new, d)
             omega_new, berr_new, _ = _errors(norm, b_size, new, r_new, d)
             steps += 1
             met, was_met = omega_new <= bound, omega <= bound
             contracts = step_size <= 0.5 * last_size
             if not omega_new < np.inf or not (contracts or met or was_met):
-                return DOUBTFUL, kappa, most
+                return False, kappa, most
             settled = (met and berr_new <= 2 * unit) or not berr_new <= 0.5 * berr
             better = berr_new <= berr if met or was_met else True
             if better:
-                x[c] = new
-                r[:] = r_new
+                copy(new, x[c])
+                copy(r_new, r)
                 omega, berr = omega_new, berr_new
             last_size = step_size
             if settled and omega <= bound:
                 if berr > limit:
-                    return DOUBTFUL, kappa, most
+                    return False, kappa, most
                 break
         if b_size > 0:
             kappa = max(kappa, plain_norm * (largest(x[c]) / b_size))
         most = max(most, steps)
-    return CONVERGED, kappa, most
-
-
-@kernel
-def gesv_refined(gemm, trsv, trsm, lines, real, flipped, b, x, lu, lu_real, piv):  # type: ignore[no-untyped-def]
-    """Solve op(A) x = b to double precision with LU factors in single.
-
-    Parameters as `gesv.gesv_lines`, x of shape (k, n), `lu` in single precision; `gemm`, `trsv`,
-    `trsm` for that.
-
-    Returns
-    -------
-    outcome : int
-    kappa : float
-        A lower bound on the condition number in the infinity norm.
-    steps : int
-        The most of a right-hand side.
-    """
-    pair = real.shape[1] // real.shape[0]
-    norm = _convert(lines, real, lu_real, pair, flipped)
-    if not norm < np.inf or getrf_rows(gemm, lu, lu_real, piv):
-        return BROKEN, np.inf, 0
-    if not _has_even_pivots(lu):
-        return DOUBTFUL, np.inf, 0
-    return _refine((gemm, trsv, trsm), real, pair, flipped, False, False, norm, lu, piv, b, x)
-
-
-@kernel
-def posv_refined(gemm, herk, trsv, trsm, lines, real, upper, whole, b, x, c):  # type: ignore[no-untyped-def]
-    """Solve A x = b, A Hermitian, to double precision with a Cholesky factor in single.
-
-    Parameters as `gesv.posv_lines` and `gesv_refined`, which see.
-    """
-    pair = real.shape[1] // real.shape[0]
-    norm = _convert_triangle(lines, c, upper, whole)
-    if not norm < np.inf or potrf_rows(gemm, herk, c, upper):
-        return BROKEN, np.inf, 0
-    piv = np.empty(0, np.int32)
-    return _refine((gemm, trsv, trsm), real, pair, False, True, upper, norm, c, piv, b, x)
+    return True, kappa, most

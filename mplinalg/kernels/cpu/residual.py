@@ -11,11 +11,13 @@ Flops: 4 n^2 (real). Bytes moved: one read of A (of one triangle, if Hermitian).
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
-from .jit import kernel
+from .calls import types
+from .jit import shared_kernel
 
 
-@kernel
+@shared_kernel
 def real_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for i in range(lines.shape[0]):
         row = lines[i]
@@ -28,7 +30,7 @@ def real_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
         d[i] += size
 
 
-@kernel
+@shared_kernel
 def real_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for j in range(lines.shape[0]):
         column = lines[j]
@@ -38,7 +40,7 @@ def real_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
             d[i] += abs(column[i]) * wj
 
 
-@kernel
+@shared_kernel
 def complex_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for i in range(lines.shape[0]):
         row = lines[i]
@@ -58,7 +60,7 @@ def complex_along(lines, x, w, r, d):  # type: ignore[no-untyped-def]
         d[i] += size
 
 
-@kernel
+@shared_kernel
 def complex_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
     for j in range(lines.shape[0]):
         column = lines[j]
@@ -73,7 +75,7 @@ def complex_across(lines, x, w, r, d):  # type: ignore[no-untyped-def]
             d[i] += (abs(ar) + abs(ai)) * wj
 
 
-@kernel
+@shared_kernel
 def real_symmetric(lines, upper, x, w, r, d):  # type: ignore[no-untyped-def]
     n = lines.shape[0]
     for i in range(n):
@@ -95,7 +97,7 @@ def real_symmetric(lines, upper, x, w, r, d):  # type: ignore[no-untyped-def]
         d[i] += size
 
 
-@kernel
+@shared_kernel
 def complex_hermitian(lines, upper, conjugated, x, w, r, d):  # type: ignore[no-untyped-def]
     """`conjugated`: lines[i, j] is conj(A[i, j]) (the columns of an F-like A). Diagonal: real."""
     n = lines.shape[0]
@@ -129,7 +131,7 @@ def complex_hermitian(lines, upper, conjugated, x, w, r, d):  # type: ignore[no-
         d[i] += size
 
 
-@kernel
+@shared_kernel
 def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[no-untyped-def]
     """Largest magnitudes of the columns of x, r and d, and berr = max_i |r_i| / d_i.
 
@@ -159,20 +161,29 @@ def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[
         berr[k] = np.nan if bad else worst
 
 
-@kernel
-def multiply_add(real, pair, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
-    """r <- r - op(A) x, d <- d + |op(A)| w, for one vector of real numbers or pairs."""
+def multiply_add(real, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
+    """r <- r - op(A) x, d <- d + |op(A)| w, for one vector of A's dtype; `real`: A's lines."""
+
+
+@overload(multiply_add, inline="always")
+def _multiply_add(real, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
+    return _multiply_complex if isinstance(x.dtype, types.Complex) else _multiply_real
+
+
+def _multiply_real(real, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
     if triangle:
-        if pair == 1:
-            real_symmetric(real, upper, x, w, r, d)
-        else:
-            complex_hermitian(real, upper, False, x, w, r, d)
-    elif pair == 1:
-        if flipped:
-            real_across(real, x, w, r, d)
-        else:
-            real_along(real, x, w, r, d)
+        real_symmetric(real, upper, x, w, r, d)
     elif flipped:
-        complex_across(real, x, w, r, d)
+        real_across(real, x, w, r, d)
     else:
-        complex_along(real, x, w, r, d)
+        real_along(real, x, w, r, d)
+
+
+def _multiply_complex(real, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
+    x_real, r_real = x.view(real.dtype), r.view(real.dtype)
+    if triangle:
+        complex_hermitian(real, upper, False, x_real, w, r_real, d)
+    elif flipped:
+        complex_across(real, x_real, w, r_real, d)
+    else:
+        complex_along(real, x_real, w, r_real, d)

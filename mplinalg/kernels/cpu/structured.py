@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from .calls import LOWER, NO, TRANSPOSE, UPPER, at, call
-from .jit import kernel
-from .vectors import PROBE, fill_random, largest, magnitude
+from .jit import shared_kernel
+from .vectors import PROBE, copy, fill_random, largest, magnitude
 
 
-@kernel
+@shared_kernel
 def _is_finite(real):  # type: ignore[no-untyped-def]
     bad = 0
     for row in real:
@@ -24,16 +24,17 @@ def _is_finite(real):  # type: ignore[no-untyped-def]
     return bad == 0
 
 
-@kernel
+@shared_kernel
 def _start(b, x):  # type: ignore[no-untyped-def]
     """x <- b and a random line; returns its size."""
     k = b.shape[0]
-    x[:k] = b
+    for c in range(k):
+        copy(b[c], x[c])
     fill_random(x[k], PROBE, b)
     return largest(x[k])
 
 
-@kernel
+@shared_kernel
 def _bound(real, norm, z_size, b, x):  # type: ignore[no-untyped-def]
     """The bound on the condition number; infinity if a solution may leave the range of a dtype.
 
@@ -51,13 +52,13 @@ def _bound(real, norm, z_size, b, x):  # type: ignore[no-untyped-def]
     return norm * (largest(x[k]) / z_size)
 
 
-@kernel
+@shared_kernel
 def _range(real):  # type: ignore[no-untyped-def]
     """Sizes between which products lose nothing that counts."""
     return (1e-15, 1e15) if real.itemsize == 4 else (1e-130, 1e130)
 
 
-@kernel
+@shared_kernel
 def diagonal_lines(lines, real, b, x):  # type: ignore[no-untyped-def]
     """x <- D^-1 b. Returns (number of the first zero from 1, bound on the condition number)."""
     k, n = b.shape
@@ -79,7 +80,7 @@ def diagonal_lines(lines, real, b, x):  # type: ignore[no-untyped-def]
     return 0, _bound(real, top, z_size, b, x)
 
 
-@kernel
+@shared_kernel
 def triangular_lines(trsv, lines, real, lower, flipped, b, x):  # type: ignore[no-untyped-def]
     """x <- T^-1 b, or T^-T b if `flipped`, T a triangle of the lines. Returns as above."""
     k, n = b.shape
@@ -100,7 +101,7 @@ def triangular_lines(trsv, lines, real, lower, flipped, b, x):  # type: ignore[n
     return 0, _bound(real, largest(sums), z_size, b, x)
 
 
-@kernel
+@shared_kernel
 def tridiagonal_lines(gtsv, lines, real, flipped, b, x):  # type: ignore[no-untyped-def]
     """x <- T^-1 b by elimination with partial pivoting. Returns as above."""
     k, n = b.shape
@@ -126,7 +127,7 @@ def tridiagonal_lines(gtsv, lines, real, flipped, b, x):  # type: ignore[no-unty
     return 0, _bound(real, largest(sums), z_size, b, x)
 
 
-@kernel
+@shared_kernel
 def banded_lines(gbsv, lines, real, flipped, b, x, unit):  # type: ignore[no-untyped-def]
     """x <- B^-1 b by elimination with partial pivoting. Returns as above.
 
@@ -167,7 +168,7 @@ def banded_lines(gbsv, lines, real, flipped, b, x, unit):  # type: ignore[no-unt
         return np.int64(info[0]), np.inf
     r = np.empty(n, b.dtype)
     for c in range(k):
-        r[:] = b[c]
+        copy(b[c], r)
         for i in range(n):
             for j in range(max(0, i - left), min(n, i + right + 1)):
                 row, col = (j, i) if flipped else (i, j)
@@ -178,7 +179,7 @@ def banded_lines(gbsv, lines, real, flipped, b, x, unit):  # type: ignore[no-unt
     return 0, _bound(real, norm, z_size, b, x)
 
 
-@kernel
+@shared_kernel
 def fill_up(lines, real, upper, conjugate, out):  # type: ignore[no-untyped-def]
     """out <- the matrix whose lines have this triangle; False if an entry is not finite."""
     n = lines.shape[0]

@@ -14,10 +14,10 @@ import numpy as np
 
 from .calls import NO, at, call
 from .getrf import WIDTH
-from .jit import kernel
+from .jit import shared_kernel
 
 
-@kernel
+@shared_kernel
 def _invert(factors, first, width, lower, unit, inverse):  # type: ignore[no-untyped-def]
     """inverse <- that of the diagonal block at `first` of a triangle, of order `width`, padded."""
     block = np.zeros((WIDTH, WIDTH), factors.dtype)
@@ -46,7 +46,7 @@ def _invert(factors, first, width, lower, unit, inverse):  # type: ignore[no-unt
             inverse[i, j] = work[i, j] if lower else work[j, i]
 
 
-@kernel
+@shared_kernel
 def solve_triangle(gemm, factors, lower, flipped, unit, flag, x):  # type: ignore[no-untyped-def]
     """Each line of x <- op(T)^-1 times it.
 

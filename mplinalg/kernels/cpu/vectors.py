@@ -5,19 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from .calls import larger
-from .jit import kernel
+from .jit import shared_kernel
 
 PROBE, FIRST_WEIGHTS, SECOND_WEIGHTS = 1, 2, 3
 """Streams of random numbers."""
 
 
-@kernel
+@shared_kernel
 def magnitude(value):  # type: ignore[no-untyped-def]
     """|value|, or |re| + |im| of a complex one."""
     return abs(value.real) + abs(value.imag)
 
 
-@kernel
+@shared_kernel
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """target <- source. (For an assignment of slices Numba compiles two seconds of messages.)"""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@shared_kernel
 def largest(vector):  # type: ignore[no-untyped-def]
     """max |v_i|, true moduli for complex; NaN if an entry is NaN."""
     top = magnitude(vector.dtype.type(0))
@@ -26,14 +33,14 @@ def largest(vector):  # type: ignore[no-untyped-def]
     return np.float64(top)
 
 
-@kernel
+@shared_kernel
 def measure(vector, sizes):  # type: ignore[no-untyped-def]
     """sizes <- |v_i|, as `magnitude`."""
     for i in range(vector.size):
         sizes[i] = magnitude(vector[i])
 
 
-@kernel
+@shared_kernel
 def fill_random(z, stream, b):  # type: ignore[no-untyped-def]
     """z <- uniform on [-1, 1), the same for the same `stream` and data, the lines of `b`.
 
