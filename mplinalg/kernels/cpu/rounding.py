@@ -15,6 +15,7 @@ import numpy as np
 
 from .calls import add_words, bits_of, float_of
 from .jit import exact_kernel
+from .vectors import copy
 
 _SIGN = np.uint32(0x80000000)
 _SIZE = np.uint32(0x7FFFFFFF)
@@ -89,7 +90,7 @@ def _apart(src, dst, i, scratch):  # type: ignore[no-untyped-def]
     """Row i of src; a copy of it if src is dst."""
     if src.ctypes.data != dst.ctypes.data:
         return src[i]
-    scratch[:] = src[i]
+    copy(src[i], scratch)
     return scratch
 
 

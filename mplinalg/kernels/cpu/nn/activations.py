@@ -67,7 +67,8 @@ def masked_sums(grad, y, out, db, first, last):  # type: ignore[no-untyped-def]
         else:
             for o in range(sums.size):
                 sums[o] += source[o]
-    db[first:last] = sums
+    for o in range(sums.size):
+        db[first + o] = sums[o]
 
 
 @kernel
