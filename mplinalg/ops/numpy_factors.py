@@ -12,7 +12,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from ..kernels.cpu import blas, butterfly, lapack, routines
-from ..precision import Format, real_dtype
+from ..precision import Format
 from .numpy_lines import HERK, addresses, columns, compiled, is_by_rows
 
 Array = NDArray[Any]
@@ -37,10 +37,8 @@ class Factorizations:
     def getrf(self, a: Array) -> tuple[Array, int]:
         if not is_by_rows(a):
             return lapack.getrf(a)
-        kernels = compiled("getrf")
         piv = np.empty(len(a), np.int32)
-        real = a.view(real_dtype(a.dtype))
-        return piv, kernels.getrf_rows(routines.address("gemm", a.dtype), a, real, piv)
+        return piv, compiled("getrf_blocks").getrf_rows(a, piv)
 
     def getrf_panel(self, a: Array) -> tuple[Array, int]:
         return lapack.getrf(a)

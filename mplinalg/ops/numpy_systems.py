@@ -64,8 +64,7 @@ class Systems:
         info, omega, kappa = 0, math.inf, math.inf
         norm = compiled("gesv").copy_lines(lines, real, lu_real, flipped)
         if norm < math.inf:
-            gemm = routines.address("gemm", dtype)
-            info = compiled("getrf").getrf_rows(gemm, lu, lu_real, piv)
+            info = compiled("getrf_blocks").getrf_rows(lu, piv)
             if not info:
                 omega, stretch = _getrs(real, flipped, lu, piv, rhs, x)
                 kappa = norm * stretch
@@ -152,9 +151,9 @@ class Systems:
         x = np.empty_like(rhs)
         lu, piv = np.empty((n, n), low), np.empty(n, np.int32)
         lu_real = lu.view(np.float32)
-        gemm, trsv = addresses(low, "gemm", "trsv")
+        trsv = routines.address("trsv", low)
         norm = kernels.convert(real, lu_real, flipped)
-        if not norm < math.inf or compiled("getrf").getrf_rows(gemm, lu, lu_real, piv):
+        if not norm < math.inf or compiled("getrf_blocks").getrf_rows(lu, piv):
             return Refined(x.T, False, math.inf, 0)
         if not kernels.has_even_pivots(lu):
             return Refined(x.T, False, math.inf, 0)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mplinalg.kernels.cpu import routines
-from mplinalg.kernels.cpu.getrf import WIDTH, getrf_rows
+from mplinalg.kernels.cpu.getrf import WIDTH
+from mplinalg.kernels.cpu.getrf_blocks import getrf_rows
 from mplinalg.testing import gallery
 
-from ..ops.helpers import DTYPES, allowed, cabs1, draw, is_complex, real, same_bits, swapped, wide
+from ..ops.helpers import DTYPES, allowed, cabs1, draw, is_complex, same_bits, swapped, wide
 
 ORDERS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 100, 129, 200]
 """Both sides of every panel and of every step of the recursion."""
@@ -20,7 +20,7 @@ def factor(a):
     lu = flat[guard : guard + n * n].reshape(n, n)
     lu[...] = a
     piv = np.full(n, -1, np.int32)
-    info = getrf_rows(routines.address("gemm", a.dtype), lu, lu.view(real(a.dtype)), piv)
+    info = getrf_rows(lu, piv)
     assert np.all(flat[:guard] == -7)
     assert np.all(flat[guard + n * n :] == -7)
     assert np.all(piv >= np.arange(n))
@@ -122,7 +122,7 @@ def test_the_same_bits_wherever_the_matrix_lies(rng, dtype):
         moved = flat[offset:].reshape(a.shape)
         moved[...] = a
         piv_moved = np.empty(100, np.int32)
-        getrf_rows(routines.address("gemm", a.dtype), moved, moved.view(real(dtype)), piv_moved)
+        getrf_rows(moved, piv_moved)
         assert same_bits(moved.copy(), first.copy())
         assert np.array_equal(piv_moved, piv)
 

@@ -158,28 +158,29 @@ def invert_unit_lower(block, inverse):  # type: ignore[no-untyped-def]
 
 
 @shared_kernel
-def _swap_rows(a, piv, first, last):  # type: ignore[no-untyped-def]
+def swap_rows(a, piv, first, last, left, right):  # type: ignore[no-untyped-def]
+    """Exchange rows first, ..., last - 1 of columns left, ..., right - 1 with those of `piv`."""
     for i in range(first, last):
         p = piv[i]
         if p != i:
             upper, lower = a[i], a[p]
-            for j in range(a.shape[1]):
+            for j in range(left, right):
                 value = upper[j]
                 upper[j] = lower[j]
                 lower[j] = value
 
 
 @shared_kernel
-def solve_unit_lower(gemm, a, inverses, scratch, top, left, right):  # type: ignore[no-untyped-def]
-    """A[rows, cols] <- L^-1 A[rows, cols], L the unit lower triangle of A[rows, rows].
+def update_columns(gemm, a, inverses, top, bottom, left, right):  # type: ignore[no-untyped-def]
+    """Columns left : right of rows from `top` on, when columns top : bottom are factored.
 
-    rows = top : left, a power of two times WIDTH; cols = left : right. `inverses` holds those of
-    the diagonal blocks of A, `scratch` WIDTH * (right - left) numbers.
+    bottom - top is a power of two times WIDTH. `inverses` holds those of the diagonal blocks of L.
     """
     one, minus, zero = a.dtype.type(1), a.dtype.type(-1), a.dtype.type(0)
     n = a.shape[1]
     cols = right - left
-    for q in range((left - top) // WIDTH):
+    scratch = np.empty(WIDTH * cols, a.dtype)
+    for q in range((bottom - top) // WIDTH):
         row = top + q * WIDTH
         # A[q, cols] <- inv(L[q, q]) A[q, cols]
         for i in range(WIDTH):
@@ -191,21 +192,24 @@ def solve_unit_lower(gemm, a, inverses, scratch, top, left, right):  # type: ign
             (NO, NO, cols, WIDTH, WIDTH, one, at(scratch, 0), cols,
              at(inverses, row * WIDTH), WIDTH, zero, at(a, row * n + left), n),
         )  # fmt: skip
-        done = q + 1
-        h = (done & -done) * WIDTH
         middle = row + WIDTH
-        if middle < left:
+        if middle < bottom:
             # A[middle : middle + h, cols] -= L[.., middle - h : middle] A[middle - h : middle, ..]
-            call(
-                gemm,
-                (NO, NO, cols, h, h, minus, at(a, (middle - h) * n + left), n,
-                 at(a, middle * n + middle - h), n, one, at(a, middle * n + left), n),
-            )  # fmt: skip
+            done = q + 1
+            h = rows = (done & -done) * WIDTH
+        else:
+            # A[bottom:, cols] -= L[bottom:, top:bottom] A[top:bottom, cols]
+            h, rows = bottom - top, n - bottom
+        call(
+            gemm,
+            (NO, NO, cols, rows, h, minus, at(a, (middle - h) * n + left), n,
+             at(a, middle * n + middle - h), n, one, at(a, middle * n + left), n),
+        )  # fmt: skip
 
 
 @shared_kernel
-def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
-    """P A = L U in place of the square A of contiguous rows; L has a unit diagonal.
+def factor_columns(gemm, a, real, piv, inverses, left, right):  # type: ignore[no-untyped-def]
+    """P A[left:, left:right] = L U in place; L has a unit diagonal.
 
     Parameters
     ----------
@@ -216,7 +220,11 @@ def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
     real : array, shape (n, n) or (n, 2 n)
         `a` as real numbers: itself, or a view of a complex one as pairs.
     piv : int32 array, shape (n,)
-        Row i was exchanged with row piv[i].
+        Receives rows left, ...: row i was exchanged with row piv[i], in these columns.
+    inverses : array, shape (n / WIDTH, WIDTH, WIDTH)
+        Receives those of the diagonal blocks of L, but for the last block of A.
+    left, right : int
+        Multiples of WIDTH; right may be n.
 
     Returns
     -------
@@ -224,17 +232,12 @@ def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
         i > 0: U[i-1, i-1] is exactly zero, the first to be so.
     """
     n = a.shape[0]
-    if n == 0:
-        return 0
-    one, minus = a.dtype.type(1), a.dtype.type(-1)
     pair = real.shape[1] // n
     width = pair * WIDTH
-    buf = np.empty((n, width), real.dtype)
-    inverses = np.empty(((n + WIDTH - 1) // WIDTH, WIDTH, WIDTH), a.dtype)
-    scratch = np.empty(WIDTH * n, a.dtype)
+    buf = np.empty((n - left, width), real.dtype)
     info = 0
-    for first in range(0, n, WIDTH):
-        last = min(first + WIDTH, n)
+    for first in range(left, right, WIDTH):
+        last = min(first + WIDTH, right)
         rows = n - first
         taken = pair * (last - first)
         # P A[first:, k] = L U
@@ -247,22 +250,15 @@ def getrf_rows(gemm, a, real, piv):  # type: ignore[no-untyped-def]
         zero_pivot = _panel(a, buf, rows, piv, first)
         if zero_pivot and info == 0:
             info = first + zero_pivot
-        _swap_rows(a, piv, first, last)
+        swap_rows(a, piv, first, last, left, right)
         for i in range(rows):
             target = real[first + i]
             for j in range(taken):
                 target[pair * first + j] = buf[i, j]
-        if last == n:
-            break
-        invert_unit_lower(a[first:last, first:last], inverses[first // WIDTH])
-        done = last // WIDTH
-        h = (done & -done) * WIDTH
-        start, end = last - h, min(last + h, n)
-        # A[start:last, t] <- L^-1 A[start:last, t];  A[last:, t] -= L[last:, ..] A[start:last, t]
-        solve_unit_lower(gemm, a, inverses, scratch, start, last, end)
-        call(
-            gemm,
-            (NO, NO, end - last, n - last, h, minus, at(a, start * n + last), n,
-             at(a, last * n + start), n, one, at(a, last * n + last), n),
-        )  # fmt: skip
+        if last < n:
+            invert_unit_lower(a[first:last, first:last], inverses[first // WIDTH])
+        if last < right:
+            done = (last - left) // WIDTH
+            h = (done & -done) * WIDTH
+            update_columns(gemm, a, inverses, last - h, last, last, min(last + h, right))
     return info
