@@ -125,34 +125,29 @@ def gemm_listed(
     _require(size_a[:, 1] == size_b[:, 0], "columns of op(a) are not rows of op(b)", first, second)
     shapes = np.empty((count, 2), np.int64)
     shapes[:, 0], shapes[:, 1] = size_a[:, 0], size_b[:, 1]
-    ops = batched_ops_for(first.source[0])
-    room = None if out is None else _checked_out(out, shapes, dtype)
-    if isinstance(out, Ragged) and not any(_may_share(out, x) for x in operands[:2]):
-        result = out
-    else:
-        result = Ragged.empty(shapes, dtype, xp=ops.xp)
-    target = result._listed()
-    if c is not None:
-        old = operands[2]
+    old = None if c is None else operands[2]
+    if old is not None:
         fits = (old.shapes == shapes).all(axis=1)
         _require(np.broadcast_to(fits, count), "c does not fit op(a) op(b)", first, second, old)
-        if old.source is not result:
-            ops.copy_listed(old.seen, target)
+    ops = batched_ops_for(first.source[0])
+    room = None if out is None else _checked_out(out, shapes, dtype)
+    read = [x.seen for x in operands if x is not old or c is not out]
+    if room is not None and ops.are_apart(room, read):
+        result, target = None, room
+    else:
+        result = Ragged.empty(shapes, dtype, xp=ops.xp)
+        target = result._listed()
+    if old is not None and (result is not None or c is not out):
+        ops.copy_listed(old.seen, target)
     ops.gemm_listed(
         alpha, first.seen, second.seen, beta, target, transa=transa, transb=transb, compute=fmt
     )
+    if result is None:
+        return out
     if room is None:
         return _in_form_of(result, given)
-    if result is not out:
-        ops.copy_listed(target, room)
+    ops.copy_listed(target, room)
     return out
-
-
-def _may_share(out: Ragged, x: _Operand) -> bool:
-    xp = batched_ops_for(out.data).xp
-    if isinstance(x.source, Ragged):
-        return bool(xp.may_share_memory(out.data, x.source.data))
-    return any(xp.may_share_memory(out.data, member) for member in x.source)
 
 
 def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
@@ -170,6 +165,13 @@ def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
         if not getattr(out.data.flags, "writeable", True):
             raise ValueError("out is read-only")
         return out._listed()
+    seen = batched_ops_for(out[0]).listed(out) if type(out[0]) is np.ndarray else None
+    if (
+        seen is not None and seen.ndim == 2 and seen.dtype == dtype and seen.dtype.isnative
+        and np.array_equal(seen.shapes, shapes)
+        and all(x.flags.writeable and 0 not in x.strides for x in out)
+    ):  # fmt: skip
+        return seen
     for member, shape in zip(out, shapes.tolist(), strict=True):
         check_out(member, tuple(shape), dtype)
     return uniform(out, "out")[1]

@@ -33,6 +33,15 @@ class BatchedRagged:
             shape = tuple(target.shapes[chosen[0]].tolist())
             target.handle.put(chosen, source.handle.stack(chosen, shape))
 
+    def are_apart(self, out: Listed, others: Sequence[Listed]) -> bool:
+        if not isinstance(out.handle, _Flat):
+            return False  # arrays of their own, in any places
+        return not any(
+            cupy.may_share_memory(out.handle.data, array)
+            for x in others
+            for array in ([x.keep] if isinstance(x.handle, _Flat) else x.keep)
+        )
+
     def gather(self, data: Array, offsets: Array, size: int) -> Array:
         return data[_places(offsets, size)]
 

@@ -96,6 +96,23 @@ class BatchedRagged:
 
         compiled("batched.threads").run_chunks(run, count, 2 * size / BYTE_RATE, 1)
 
+    def are_apart(self, out: Listed, others: Sequence[Listed]) -> bool:
+        bottom, top = _span(out)
+        near = [x for x in others if _span(x)[0] < top and _span(x)[1] > bottom]
+        if isinstance(out.keep, np.ndarray) and not near:
+            return True  # members of one buffer are apart
+        low, high = _extents(out)
+        order = np.argsort(low, kind="stable")
+        low, high = low[order], high[order]
+        if (low[1:] < high[:-1]).any():
+            return False
+        for x in near:
+            first, last = _extents(x)
+            before = np.searchsorted(low, last) - 1  # the last one that begins before x ends
+            if low.size and (high[np.maximum(before, 0)] > first)[before >= 0].any():
+                return False
+        return True
+
     def gather(self, data: Array, offsets: Array, size: int) -> Array:
         stack = np.empty((len(offsets), size), data.dtype)
         like, words = _words(data.dtype)
@@ -194,6 +211,22 @@ class BatchedRagged:
         power = powers_of_two(top, fmt)
         parts = rounded(reals, np.repeat(power, lengths), fmt, real_dtype(low))
         return [self.listed_flat(part.view(low), starts, a.shapes) for part in parts], power
+
+
+def _extents(x: Listed) -> tuple[Array, Array]:
+    """First bytes of the members that are not empty, and those after their last."""
+    table = x.handle[(x.handle[:, 1:3] > 0).all(axis=1)]
+    reach = (table[:, 1:3] - 1) * table[:, 3:5]
+    low = table[:, 0] + np.minimum(reach, 0).sum(axis=1)
+    return low, table[:, 0] + np.maximum(reach, 0).sum(axis=1) + x.dtype.itemsize
+
+
+def _span(x: Listed) -> tuple[int, int]:
+    """The first byte of all members, and that after the last."""
+    if isinstance(x.keep, np.ndarray):
+        return pointer(x.keep), pointer(x.keep) + x.keep.nbytes
+    low, high = _extents(x)
+    return (int(low.min()), int(high.max())) if low.size else (0, 0)
 
 
 def _words(dtype: np.dtype[Any]) -> tuple[Any, int]:

@@ -39,6 +39,9 @@ class RaggedOps(Protocol):
     def copy_listed(self, source: Listed, target: Listed) -> None:
         """Copy one list to another of the same dtype and shapes."""
 
+    def are_apart(self, out: Listed, others: Sequence[Listed]) -> bool:
+        """Whether members of `out` surely share no memory, with each other or with the others."""
+
     def gather(self, data: Array, offsets: Array, size: int) -> Array:
         """The `size` numbers of a buffer from each of the offsets on, as rows."""
 

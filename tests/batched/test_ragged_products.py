@@ -107,6 +107,56 @@ def test_gemm_into_out(rng):
         gemm(a[0], b[0], out=[out[0]])
 
 
+def overlapping(rng):
+    """Square factors, and results that lie in the memory of some of them, or of each other."""
+    flat = rng.standard_normal(200)
+    a = [flat[9 * k : 9 * k + 9].reshape(3, 3) for k in range(4)]
+    b = [rng.standard_normal((3, 3)) for _ in range(4)]
+    apart = np.zeros(100)
+    rooms = {
+        "apart": [apart[9 * k : 9 * k + 9].reshape(3, 3) for k in range(4)],
+        "by columns": [apart[9 * k : 9 * k + 9].reshape(3, 3).T for k in range(4)],
+        "backwards": [apart[9 * k : 9 * k + 9].reshape(3, 3)[::-1, ::-1] for k in range(4)],
+        "a": a,
+        "a, in another order": a[::-1],
+        "between those of a": [flat[9 * k + 4 : 9 * k + 13].reshape(3, 3) for k in range(1, 5)],
+        "b": b[1:] + b[:1],
+        "the end of a": [flat[35 + 9 * k : 44 + 9 * k].reshape(3, 3) for k in range(4)],
+    }
+    return a, b, rooms
+
+
+@pytest.mark.parametrize("where", list(overlapping(np.random.default_rng(0))[2]))
+@pytest.mark.parametrize("beta", [0.0, 2.0])
+def test_results_in_the_memory_of_factors(rng, where, beta):
+    a, b, rooms = overlapping(rng)
+    out = rooms[where]
+    want = [x @ y + beta * z for x, y, z in zip(a, b, out, strict=True)]
+    assert gemm(a, b, out, beta=beta, out=out) is out
+    for found, exact in zip(out, want, strict=True):
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-13)
+
+
+def test_a_summand_in_the_memory_of_the_result(rng):
+    """c is another list than out, of the same memory, in the same and in another order."""
+    a, b, _ = overlapping(rng)
+    for turned in (False, True):
+        out = list(rng.standard_normal((4, 3, 3)))
+        c = [x[:] for x in (out[::-1] if turned else out)]
+        want = [x @ y + 2 * z for x, y, z in zip(a, b, c, strict=True)]
+        gemm(a, b, c, beta=2.0, out=out)
+        for found, exact in zip(out, want, strict=True):
+            np.testing.assert_allclose(found, exact, rtol=0, atol=1e-13)
+
+
+def test_results_that_share_memory(rng):
+    """Not with the factors, but with each other: that of the last one stands."""
+    a, b = rng.standard_normal((2, 5, 2, 2))
+    room = np.zeros((2, 2))
+    gemm(list(a), list(b), out=[room] * 5)
+    np.testing.assert_allclose(room, a[-1] @ b[-1], rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"])
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_precision_is_that_of_stacks(rng, name, dtype):
