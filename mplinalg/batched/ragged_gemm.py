@@ -21,6 +21,10 @@ Array = NDArray[Any]
 __all__ = ["gemm_listed", "trsm_listed"]
 
 
+_LARGE = 1024
+"""Bytes of a member, on average, from which on an array of its own takes less time than a page."""
+
+
 class _Operand(NamedTuple):
     """Members of one dtype: those of a list, or one that goes with every member of others."""
 
@@ -130,9 +134,14 @@ def gemm_listed(
         fits = (old.shapes == shapes).all(axis=1)
         _require(np.broadcast_to(fits, count), "c does not fit op(a) op(b)", first, second, old)
     ops = batched_ops_for(first.source[0])
-    room = None if out is None else _checked_out(out, shapes, dtype)
+    is_new = out is None and ops.xp is np and _are_large(shapes, dtype, given)
+    if is_new:
+        out = [np.empty(shape, dtype) for shape in zip(*shapes.T.tolist(), strict=True)]
+        room = ops.listed(out)
+    else:
+        room = None if out is None else _checked_out(out, shapes, dtype)
     read = [x.seen for x in operands if x is not old or c is not out]
-    if room is not None and ops.are_apart(room, read):
+    if room is not None and (is_new or ops.are_apart(room, read)):
         result, target = None, room
     else:
         result = Ragged.empty(shapes, dtype, xp=ops.xp)
@@ -148,6 +157,17 @@ def gemm_listed(
         return _in_form_of(result, given)
     ops.copy_listed(target, room)
     return out
+
+
+def _are_large(shapes: Array, dtype: np.dtype[Any], given: list[Any]) -> bool:
+    """Whether the answer is a list of arrays that are better made one by one.
+
+    One buffer is new memory, of which the system makes every page; arrays of some kilobytes come
+    from what the process has given back. And who keeps one of them does not keep all.
+    """
+    if any(isinstance(x, Ragged) for x in given):
+        return False
+    return float(np.prod(shapes, axis=1).mean()) * dtype.itemsize >= _LARGE
 
 
 def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:

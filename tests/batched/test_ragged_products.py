@@ -107,6 +107,18 @@ def test_gemm_into_out(rng):
         gemm(a[0], b[0], out=[out[0]])
 
 
+def test_large_answers_are_arrays_of_their_own(rng):
+    """Who keeps one of a list does not keep all; small ones share a buffer, for speed."""
+    for n, alone in [(40, True), (3, False)]:
+        a = list(rng.standard_normal((20, n, n)))
+        a.append(rng.standard_normal((n, 0)))
+        b = [*a[:-1], rng.standard_normal((0, 2))]
+        found = gemm(a, b)
+        assert [x.base is None for x in found] == [alone] * 21
+        for x, y, z in zip(found, a, b, strict=True):
+            np.testing.assert_allclose(x, y @ z, rtol=0, atol=1e-12)
+
+
 def overlapping(rng):
     """Square factors, and results that lie in the memory of some of them, or of each other."""
     flat = rng.standard_normal(200)
