@@ -232,3 +232,50 @@ def test_norm_is_the_infinity_norm_of_the_operator(rng, dtype):
         placed = np.array(a, order=order)
         assert OPS.gesv(placed, b).norm == pytest.approx(size.sum(axis=1).max(), rel=1e-6)
         assert OPS.gesv(placed, b, trans="T").norm == pytest.approx(size.sum(axis=0).max(), 1e-6)
+
+
+def blocks_without_inverses(rng, n):
+    """Upper triangular; the inverses of its diagonal blocks are large, and it has small x."""
+    u = np.eye(n)
+    for i in range(0, n, 16):
+        size = min(16, n - i)
+        u[i : i + size, i : i + size] -= 2 * np.triu(rng.random((size, size)) + 0.5, 1)
+    return u
+
+
+@pytest.mark.parametrize("n", [32, 48, 64, 100])
+def test_many_columns_are_solved_with_care_where_inverses_fail(rng, n):
+    """By inverses of diagonal blocks the backward error is 1e4 times the bound."""
+    u = blocks_without_inverses(rng, n)
+    x = rng.standard_normal((n, 8))
+    seen = OPS.gesv(u, u @ x)
+    assert seen.omega <= bound(n, "float64")
+    assert backward_error(u, seen.x, u @ x).max() <= bound(n, "float64")
+    spd = u.T @ u
+    seen = OPS.posv(spd, spd @ x, lower=True)
+    assert seen.omega <= bound(n, "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_few_columns_are_refined_once(rng, dtype):
+    """With factors that have lost half of their digits; of many, what is reached is reported."""
+    n, unit = 60, unit_roundoff(dtype)
+    a = draw(rng, (n, n), dtype) + n * np.eye(n, dtype=dtype)
+    for k, refined in [(1, True), (4, True), (5, False)]:
+        b = draw(rng, (n, k), dtype)
+        seen = OPS.gesv(a, b)
+        seen.factors[np.triu_indices(n)] *= 1 + unit**0.5
+        x, omega = OPS.getrs_checked(a, seen, b)
+        assert (omega <= bound(n, dtype)) == refined
+        assert omega <= 2 * unit**0.5
+        assert backward_error(a, x, b).max() <= 1.5 * omega + 4 * unit
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_without_right_hand_sides(rng, n):
+    a = draw(rng, (n, n), "float64") + n * np.eye(n)
+    b = np.empty((n, 0))
+    for probe in (True, False):
+        assert OPS.gesv(a, b, probe=probe).x.shape == (n, 0)
+        assert OPS.posv(a @ a.T, b, lower=True, probe=probe).x.shape == (n, 0)
+    assert OPS.gesv(a, b, probe=False).kappa == 0

@@ -61,7 +61,7 @@ def _start(b, x, conjugate):  # type: ignore[no-untyped-def]
         for i in range(n):
             x[c, i] = np.conj(b[c, i]) if conjugate else b[c, i]
     if x.shape[0] == k:
-        return largest(b[0])
+        return largest(b[0]) if k else 1.0
     fill_random(x[k], PROBE, b)
     return largest(x[k])
 
@@ -75,7 +75,9 @@ def _conjugate(x):  # type: ignore[no-untyped-def]
 
 @shared_kernel
 def _stretch(b, x, z_size):  # type: ignore[no-untyped-def]
-    """||A^-1 z|| / ||z|| of the line that `_start` measured."""
+    """||A^-1 z|| / ||z|| of the line that `_start` measured; 0 if there is none."""
+    if x.shape[0] == 0:
+        return 0.0
     return largest(x[b.shape[0]] if x.shape[0] > b.shape[0] else x[0]) / z_size
 
 
@@ -142,7 +144,10 @@ def getrs_many_checked(gemm, trsv, trsm, real, flipped, lu, piv, b, x, bound):  
 
 @shared_kernel
 def potrs_few_checked(trsv, real, upper, c, b, x):  # type: ignore[no-untyped-def]
-    """As `getrs_few_checked`, with the factor of `potrf_rows`, A Hermitian, one triangle read."""
+    """Solve A x = b with the factor of `potrf_rows`, A Hermitian, one triangle read, and judge it.
+
+    As `getrs_few_checked`; nothing is refined, as Cholesky needs no pivots and has no growth.
+    """
     z_size = _start(b, x, True)
     potrs_few(trsv, c, upper, x)
     _conjugate(x)

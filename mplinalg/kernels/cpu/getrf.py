@@ -136,6 +136,8 @@ def _complex_panel(buf, m, piv, first):  # type: ignore[no-untyped-def]
 
 def _panel(a, buf, m, piv, first):  # type: ignore[no-untyped-def]
     """`_real_panel`, or `_complex_panel` where A is complex: only one of them is compiled."""
+    run = _complex_panel if a.dtype.kind == "c" else _real_panel  # where nothing is compiled
+    return run(buf, m, piv, first)
 
 
 @overload(_panel, inline="always")
@@ -221,7 +223,7 @@ def factor_columns(gemm, a, real, piv, inverses, left, right):  # type: ignore[n
         `a` as real numbers: itself, or a view of a complex one as pairs.
     piv : int32 array, shape (n,)
         Receives rows left, ...: row i was exchanged with row piv[i], in these columns.
-    inverses : array, shape (n / WIDTH, WIDTH, WIDTH)
+    inverses : array, shape (ceil(n / WIDTH), WIDTH, WIDTH)
         Receives those of the diagonal blocks of L, but for the last block of A.
     left, right : int
         Multiples of WIDTH; right may be n.

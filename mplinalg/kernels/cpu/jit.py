@@ -42,6 +42,8 @@ def shared_kernel(function: Callable[..., Any]) -> Any:
     For kernels of one matrix, whose flags decide about few instructions.
     """
     dispatcher = kernel(function)
+    if numba.config.DISABLE_JIT:
+        return dispatcher
     template = dispatcher.get_call_template  # what a kernel that calls this one asks for
     dispatcher.get_call_template = lambda args, kws: template(
         tuple(types.unliteral(kind) for kind in args),

@@ -3,8 +3,8 @@
 A is taken as it is now, with its norm, whatever it was when it was factored.
 
 Lines as in `gesv`. Flops: 2 n^2 for each line that is judged by itself, an eighth or a quarter of
-that for each of many. Bytes moved: one read of A for each line or combination of lines up to `FEW`;
-beyond, BLAS multiplies A by `_BLOCK` of them at a time.
+that for each of many. Bytes moved: one read of A for each line up to `FEW`, and, if A is Hermitian,
+for each of so few combinations; else BLAS multiplies A by up to `_BLOCK` of them at a time.
 """
 
 from __future__ import annotations
@@ -205,6 +205,11 @@ def _subtract_product(a, y, r):  # type: ignore[no-untyped-def]
     """Each line of r <- it - op(A) times that of y, some of them conjugated."""
     gemm, hemm, real, flipped, triangle, upper = a
     k, n = y.shape
+    if triangle and k <= FEW:  # hemm is slow then
+        ones, unused = np.ones(n), np.zeros(n)
+        for c in range(k):
+            multiply_add(real, flipped, triangle, upper, y[c], ones, r[c], unused)
+        return
     # BLAS reads lines as columns
     one = y.dtype.type(1)
     if triangle:

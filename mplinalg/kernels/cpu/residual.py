@@ -163,6 +163,8 @@ def column_errors(x, r, d, pair, x_size, r_size, d_size, berr):  # type: ignore[
 
 def multiply_add(real, flipped, triangle, upper, x, w, r, d):  # type: ignore[no-untyped-def]
     """r <- r - op(A) x, d <- d + |op(A)| w, for one vector of A's dtype; `real`: A's lines."""
+    run = _multiply_complex if x.dtype.kind == "c" else _multiply_real  # where nothing is compiled
+    run(real, flipped, triangle, upper, x, w, r, d)
 
 
 @overload(multiply_add, inline="always")
