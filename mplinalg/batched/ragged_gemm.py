@@ -21,8 +21,9 @@ Array = NDArray[Any]
 __all__ = ["gemm_listed", "trsm_listed"]
 
 
-_LARGE = 1024
-"""Bytes of a member, on average, from which on an array of its own takes less time than a page."""
+_LARGE, _KEPT = 2**10, 2**25
+"""Bytes of a member, on average, from which on an array of its own takes less time than a page; and
+of a buffer that a process may keep when it is given back (of glibc's malloc, at most)."""
 
 
 class _Operand(NamedTuple):
@@ -162,12 +163,13 @@ def gemm_listed(
 def _are_large(shapes: Array, dtype: np.dtype[Any], given: list[Any]) -> bool:
     """Whether the answer is a list of arrays that are better made one by one.
 
-    One buffer is new memory, of which the system makes every page; arrays of some kilobytes come
+    A large buffer is new memory, of which the system makes every page; arrays of some kilobytes come
     from what the process has given back. And who keeps one of them does not keep all.
     """
     if any(isinstance(x, Ragged) for x in given):
         return False
-    return float(np.prod(shapes, axis=1).mean()) * dtype.itemsize >= _LARGE
+    size = float(shapes[:, 0] @ shapes[:, 1]) * dtype.itemsize
+    return size >= _KEPT and size >= _LARGE * len(shapes)
 
 
 def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
