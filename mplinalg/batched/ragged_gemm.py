@@ -21,7 +21,7 @@ Array = NDArray[Any]
 __all__ = ["gemm_listed", "trsm_listed"]
 
 
-_LARGE, _KEPT = 2**10, 2**25
+_LARGE, _KEPT = 2**13, 2**25
 """Bytes of a member, on average, from which on an array of its own takes less time than a page; and
 of a buffer that a process may keep when it is given back (of glibc's malloc, at most)."""
 
@@ -163,7 +163,7 @@ def gemm_listed(
 def _are_large(shapes: Array, dtype: np.dtype[Any], given: list[Any]) -> bool:
     """Whether the answer is a list of arrays that are better made one by one.
 
-    A large buffer is new memory, of which the system makes every page; arrays of some kilobytes come
+    A large buffer is new memory, of which the system makes every page; arrays of some pages come
     from what the process has given back. And who keeps one of them does not keep all.
     """
     if any(isinstance(x, Ragged) for x in given):
