@@ -135,28 +135,25 @@ def gemm_listed(
         fits = (old.shapes == shapes).all(axis=1)
         _require(np.broadcast_to(fits, count), "c does not fit op(a) op(b)", first, second, old)
     ops = batched_ops_for(first.source[0])
-    is_new = out is None and ops.xp is np and _are_large(shapes, dtype, given)
-    if is_new:
-        out = [np.empty(shape, dtype) for shape in zip(*shapes.T.tolist(), strict=True)]
-        room = ops.listed(out)
-    else:
-        room = None if out is None else _checked_out(out, shapes, dtype)
+    room = None if out is None else _checked_out(out, shapes, dtype)
     read = [x.seen for x in operands if x is not old or c is not out]
-    if room is not None and (is_new or ops.are_apart(room, read)):
-        result, target = None, room
+    if room is not None and ops.are_apart(room, read):
+        result, target = out, room
+    elif room is None and ops.xp is np and _are_large(shapes, dtype, given):
+        result = [np.empty(shape, dtype) for shape in zip(*shapes.T.tolist(), strict=True)]
+        target = uniform(result, "result")[1]
     else:
         result = Ragged.empty(shapes, dtype, xp=ops.xp)
         target = result._listed()
-    if old is not None and (result is not None or c is not out):
+    if old is not None and (result is not out or c is not out):
         ops.copy_listed(old.seen, target)
     ops.gemm_listed(
         alpha, first.seen, second.seen, beta, target, transa=transa, transb=transb, compute=fmt
     )
-    if result is None:
-        return out
     if room is None:
-        return _in_form_of(result, given)
-    ops.copy_listed(target, room)
+        return _in_form_of(result, given) if isinstance(result, Ragged) else result
+    if result is not out:
+        ops.copy_listed(target, room)
     return out
 
 
@@ -187,6 +184,7 @@ def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
         if not getattr(out.data.flags, "writeable", True):
             raise ValueError("out is read-only")
         return out._listed()
+    # all at once; member by member, which takes a microsecond each, only to say what is wrong
     seen = batched_ops_for(out[0]).listed(out) if type(out[0]) is np.ndarray else None
     if (
         seen is not None and seen.ndim == 2 and seen.dtype == dtype and seen.dtype.isnative

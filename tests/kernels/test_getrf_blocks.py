@@ -18,7 +18,6 @@ def blocks(monkeypatch):
     """Narrow blocks, and several threads however little there is to do."""
     monkeypatch.setattr(getrf_blocks, "_FROM", 0)
     monkeypatch.setattr(getrf_blocks, "_width", lambda n, threads: 2 * WIDTH)
-    monkeypatch.setattr(getrf_blocks, "_RATE", 1.0)
 
 
 @pytest.fixture(params=[2, 3])

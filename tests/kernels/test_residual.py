@@ -110,3 +110,26 @@ def test_extended_is_as_accurate_as_twice_the_precision(direction, n):
     error = abs(float(Fraction(r) - exact))
     assert error <= U * abs(float(exact)) + 4 * n**2 * U**2 * size
     assert error <= 1e-5 * abs(float(exact))
+
+
+@pytest.mark.parametrize("form", ["rows", "columns", "upper", "lower"])
+@pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
+def test_the_kernel_of_a_matrix_is_found(is_complex, form):
+    """By the dtype of the vector, and by how the lines of A are to be read."""
+    n = 9
+    a = draw(n, n, is_complex=is_complex)
+    if form in ("upper", "lower"):
+        a = a + a.conj().T
+        keep = np.triu(np.ones((n, n), bool)) if form == "upper" else np.tri(n, dtype=bool)
+        lines = np.where(keep, a, np.nan)
+    else:
+        lines = a.T.copy() if form == "columns" else a
+    x, b = draw(n, is_complex=is_complex), draw(n + 1, is_complex=is_complex)[1:]
+    w, r, d = cabs1(x), b.copy(), cabs1(b)
+    residual.multiply_add(
+        lines.view(float), form == "columns", form in ("upper", "lower"), form == "upper",
+        x, w, r, d,
+    )  # fmt: skip
+    sizes = cabs1(a) @ w + cabs1(b)
+    assert np.all(cabs1(r - (b - a @ x)) <= 30 * n * U * sizes)
+    assert np.all(abs(d - sizes) <= 30 * n * U * sizes)

@@ -33,8 +33,6 @@ __all__ = ["getrf_rows"]
 _FROM = 1500
 """Order from which several threads pay."""
 _NARROWEST, _WIDEST = 64, 512
-_RATE = 5e10
-"""Flops a second of a thread, about, in single precision."""
 
 
 class _Blocks:
@@ -79,11 +77,12 @@ class _Blocks:
             return None
         for j in range(self._factored, self._count):
             had = self._updates[j]
-            if had is not None and (had == j or had < self._factored):
+            if had == j:
                 self._updates[j] = None
-                return partial(self._factor, j) if had == j else partial(
-                    self._update, j, had, self._factored
-                )  # fmt: skip
+                return partial(self._factor, j)
+            if had is not None and had < self._factored:
+                self._updates[j] = None
+                return partial(self._update, j, had, self._factored)
         return None
 
     def _columns(self, j: int) -> tuple[int, int]:
@@ -142,5 +141,5 @@ def getrf_rows(a: NDArray[Any], piv: NDArray[np.int32]) -> int:
         gemm = routines.address("gemm", a.dtype)
         return int(factor_columns(gemm, a, a.view(a.real.dtype), piv, inverses, 0, n))
     blocks = _Blocks(a, piv, _width(n, threads))
-    crew.run_each(lambda _: blocks.work(), range(threads), n**3 / _RATE / threads)
+    crew.run_each(lambda _: blocks.work(), range(threads))
     return blocks.info
