@@ -198,7 +198,7 @@ def test_the_pruning_table_fails_when_compact_is_slightly_wrong(hurried, monkeyp
 def test_the_pruning_table_fails_when_nothing_is_taken_out(hurried, monkeypatch, capsys):
     monkeypatch.setattr(hurried.prune, "compact", lambda net: net)
     assert hurried.main(["--n", "300", "--no-plot"]) == 1
-    assert failures(capsys.readouterr().out) == ["half of the rows: times the rate"]
+    assert failures(capsys.readouterr().out) == ["half of the rows: flops left"]
 
 
 def test_the_pruning_table_fails_when_masks_do_not_hold(hurried, monkeypatch, capsys):
