@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,16 +15,13 @@ from ..ops.ragged import Listed
 from ..precision import Format
 from .failures import names_of
 from .gemm_options import check_out, compute_format, result_dtype
-from .ragged import Ragged, is_ragged, uniform
+from .ragged import Ragged, arrays_of, is_ragged, uniform
 
 Array = NDArray[Any]
 
 __all__ = ["gemm_listed", "trsm_listed"]
 
-
-_LARGE, _KEPT = 2**13, 2**25
-"""Bytes of a member, on average, from which on an array of its own takes less time than a page; and
-of a buffer that a process may keep when it is given back (of glibc's malloc, at most)."""
+_WRITEABLE, _STRIDES = operator.attrgetter("flags.writeable"), operator.attrgetter("strides")
 
 
 class _Operand(NamedTuple):
@@ -139,8 +137,9 @@ def gemm_listed(
     read = [x.seen for x in operands if x is not old or c is not out]
     if room is not None and ops.are_apart(room, read):
         result, target = out, room
-    elif room is None and ops.xp is np and _are_large(shapes, dtype, given):
-        result = [np.empty(shape, dtype) for shape in zip(*shapes.T.tolist(), strict=True)]
+    elif room is None and ops.xp is np and not any(isinstance(x, Ragged) for x in given):
+        # memory that a process has given back, where one large buffer would be new pages
+        result = arrays_of(shapes, dtype)
         target = uniform(result, "result")[1]
     else:
         result = Ragged.empty(shapes, dtype, xp=ops.xp)
@@ -155,18 +154,6 @@ def gemm_listed(
     if result is not out:
         ops.copy_listed(target, room)
     return out
-
-
-def _are_large(shapes: Array, dtype: np.dtype[Any], given: list[Any]) -> bool:
-    """Whether the answer is a list of arrays that are better made one by one.
-
-    A large buffer is new memory, of which the system makes every page; arrays of some pages come
-    from what the process has given back. And who keeps one of them does not keep all.
-    """
-    if any(isinstance(x, Ragged) for x in given):
-        return False
-    size = float(shapes[:, 0] @ shapes[:, 1]) * dtype.itemsize
-    return size >= _KEPT and size >= _LARGE * len(shapes)
 
 
 def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
@@ -189,7 +176,7 @@ def _checked_out(out: Any, shapes: Array, dtype: np.dtype[Any]) -> Listed:
     if (
         seen is not None and seen.ndim == 2 and seen.dtype == dtype and seen.dtype.isnative
         and np.array_equal(seen.shapes, shapes)
-        and all(x.flags.writeable and 0 not in x.strides for x in out)
+        and all(map(_WRITEABLE, out)) and all(map(all, map(_STRIDES, out)))
     ):  # fmt: skip
         return seen
     for member, shape in zip(out, shapes.tolist(), strict=True):

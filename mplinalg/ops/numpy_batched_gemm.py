@@ -90,11 +90,13 @@ def _multiply(
     run: Callable[[int, int], None]
     if how.kernel is not None:
         run = _straight(a, b, c, how)
+    elif how.is_streamed:
+        run = _called(alpha, a, conj_a, b, conj_b, beta, c, how)
     elif how.is_for_matmul:
         stacks = (_stack(x, how.members, s) for x, (s,) in zip((a, b, c), how.strides, strict=True))
         run = functools.partial(_matmul, *stacks)
     else:
-        run = _blas(alpha, a, conj_a, b, conj_b, beta, c, how)
+        run = _called(alpha, a, conj_a, b, conj_b, beta, c, how)
         if not how.is_single_threaded:
             crew.run_batch(run, how.members, how.cost)
             return
@@ -111,27 +113,32 @@ def _straight(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int
     return run
 
 
-def _blas(
+def _called(
     alpha: complex, a: Array, conj_a: bool, b: Array, conj_b: bool, beta: complex, c: Array,
     how: plan.GemmPlan,
 ) -> Callable[[int, int], None]:  # fmt: skip
-    """What multiplies a range of members by BLAS."""
+    """What multiplies a range of members one after the other, by a kernel for any size or BLAS."""
     operands = [(a, conj_a), (b, conj_b), (c, False)]
     strides = how.strides
     if c.strides[-1] != c.itemsize:  # by columns, perhaps: C^T = B^T A^T
         operands = [(x.swapaxes(-1, -2), flag) for x, flag in (operands[k] for k in (1, 0, 2))]
         strides = np.ascontiguousarray(strides[[1, 0, 2]])
-    first_a, first_b, first_c = ((pointer(x), x.strides[-2:], flag) for x, flag in operands)
     dimensions = (*operands[0][0].shape[-2:], operands[2][0].shape[-1])
-    address = routines.address("gemm", c.dtype)
     alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
-    multiply = compiled("batched.gemm").multiply_all
+    places: list[Any] = [(pointer(x), x.strides[-2:]) for x, _ in operands]
+    if how.is_streamed:
+        multiply = compiled("batched.streamed").multiply_stack
+    else:
+        multiply = functools.partial(
+            compiled("batched.gemm").multiply_all, routines.address("gemm", c.dtype)
+        )
+        places = [(*place, flag) for place, (_, flag) in zip(places, operands, strict=True)]
+    first_a, first_b, first_c = places
 
     def run(first: int, last: int) -> None:
         multiply(
-            address, first, last, how.shape, strides, dimensions, alpha, first_a, first_b, beta,
-            first_c,
-        )  # fmt: skip
+            first, last, how.shape, strides, dimensions, alpha, first_a, first_b, beta, first_c
+        )
 
     return run
 

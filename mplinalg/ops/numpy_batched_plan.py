@@ -78,6 +78,8 @@ class GemmPlan(NamedTuple):
     steps: tuple[int, ...]
     numbers: tuple[Any, ...]
     """Arguments of the kernel."""
+    is_streamed: bool
+    """Members of some tens, for `kernels.cpu.batched.streamed`."""
     is_for_matmul: bool
     """numpy.matmul would call BLAS with what is there, and on one thread."""
     is_single_threaded: bool
@@ -103,12 +105,19 @@ def gemm_plan(
     cost = max(flops / flop_rate(dtype), numbers_moved * dtype.itemsize / BYTE_RATE)
     kernel = None
     is_small = max(m, k, n) <= gemm.LARGEST[real.itemsize, pair]
-    if is_small and count * m * n * k >= straight_from:
+    is_worthwhile = count * m * n * k >= straight_from
+    if is_small and is_worthwhile:
         mode = gemm.ADDED if beta != 0 else gemm.PLAIN if alpha == 1 else gemm.SCALED
         code = kinds[0] + 3 * kinds[1] + 9 * kinds[2]
         kernel = gemm.small(m, k, n, real.itemsize, pair, code, mode)
     parts = (part for number in map(complex, (alpha, beta)) for part in (number.real, number.imag))
     signs = (-1.0 if flag else 1.0 for flag in (conj_a, conj_b))
+    row, column = c[1][-2:]
+    rows, columns = (m, n) if column == dtype.itemsize else (n, m)  # C^T = B^T A^T
+    is_streamed = (
+        not is_small and is_worthwhile and pair == 1 and dtype.itemsize in (row, column)
+        and bool(compiled("batched.streamed").takes(rows, k, columns, dtype.itemsize))
+    )  # fmt: skip
     is_single_threaded = m * n * k <= SINGLE_THREADED
     return GemmPlan(
         members=count,
@@ -118,6 +127,7 @@ def gemm_plan(
         kernel=kernel,
         steps=tuple(step // real.itemsize for stack in (a, b, c) for step in stack[1][-2:]),
         numbers=tuple(scalar(number, real) for number in (*parts, *signs)),
+        is_streamed=is_streamed,
         is_for_matmul=is_single_threaded
         and len(shape) == 1
         and (alpha, beta, conj_a, conj_b) == (1, 0, False, False)

@@ -9,7 +9,7 @@ import pytest
 
 from mplinalg.batched.gemm import gemm
 from mplinalg.kernels.cpu.batched import gemm as kernels
-from mplinalg.kernels.cpu.batched import threads
+from mplinalg.kernels.cpu.batched import streamed, threads
 from mplinalg.ops import numpy_batched_plan as plan
 from mplinalg.precision import real_dtype
 
@@ -58,6 +58,29 @@ def test_straight_code_is_of_the_sizes_it_is_for(rng, monkeypatch, dtype):
         a, b = normal(rng, (2, members, n, n), dtype)
         assert_product(gemm(a, b), a, b)
     assert seen == [(4, 4, 4)]
+
+
+def test_members_of_some_tens_are_read_ahead(rng, monkeypatch):
+    """Of all layouts but C of neither rows nor columns; complex ones are BLAS's."""
+    seen = []
+    multiply = streamed.multiply_stack
+    monkeypatch.setattr(
+        streamed, "multiply_stack", lambda *args: (seen.append(args[4]), multiply(*args))[1]
+    )
+    monkeypatch.setattr(threads, "blas_threads", lambda: 1)
+    a, b = normal(rng, (9, 30, 40)), normal(rng, (9, 40, 50))
+    for dtype, dimensions in (("float32", (30, 40, 50)), ("float64", (30, 40, 50)), ("c8", None)):
+        x, y = a.astype(dtype), b.astype(dtype)
+        assert_product(gemm(x, y), x, y)
+        assert_product(gemm(x, y.swapaxes(1, 2).copy(), transb=True), x, y)
+        assert seen == ([dimensions] * 2 if dimensions else [])
+        seen.clear()
+    by_columns = np.empty((9, 50, 30)).swapaxes(1, 2)
+    assert_product(gemm(a, b, out=by_columns), a, b)
+    assert seen == [(50, 40, 30)]
+    assert_product(gemm(a, b, out=np.empty((9, 60, 100))[:, ::2, ::2]), a, b)
+    assert_product(gemm(a[:, :5], b, out=np.empty((9, 5, 50))), a[:, :5], b)
+    assert len(seen) == 1
 
 
 SHAPES = [(2, 3, 4), (5, 1, 3), (1, 6, 1), (13, 2, 11)]

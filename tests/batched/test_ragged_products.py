@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mplinalg import LinAlgError
-from mplinalg.batched import ragged_gemm
+from mplinalg.batched import ragged
 from mplinalg.batched.gemm import gemm
 from mplinalg.batched.ragged import Ragged
 from mplinalg.batched.trsm import trsm
@@ -108,17 +108,19 @@ def test_gemm_into_out(rng):
         gemm(a[0], b[0], out=[out[0]])
 
 
-def test_large_answers_are_arrays_of_their_own(rng, monkeypatch):
-    """Who keeps one of a list does not keep all; small ones share a buffer, for speed."""
-    monkeypatch.setattr(ragged_gemm, "_KEPT", 20 * 3 * 3 * 8)
-    for n, alone in [(40, True), (3, False)]:
-        a = list(rng.standard_normal((20, n, n)))
-        a.append(rng.standard_normal((n, 0)))
-        b = [*a[:-1], rng.standard_normal((0, 2))]
-        found = gemm(a, b)
-        assert [x.base is None for x in found] == [alone] * 21
-        for x, y, z in zip(found, a, b, strict=True):
-            np.testing.assert_allclose(x, y @ z, rtol=0, atol=1e-12)
+def test_who_keeps_one_of_an_answer_keeps_little_more(rng):
+    """Large members are arrays of their own, small ones of one shape share some memory."""
+    sizes = [3] * 6000 + [40] * 20 + [200] * 2 + [0]
+    a = [rng.standard_normal((n, n)) for n in rng.permutation(sizes)]
+    found = gemm(a, a)
+    for x, y in zip(found, a, strict=True):
+        np.testing.assert_allclose(x, y @ y, rtol=0, atol=1e-12)
+        assert x.flags.writeable
+        assert x.flags.c_contiguous
+        owner = x if x.base is None else x.base
+        assert owner.nbytes <= max(x.nbytes, ragged._PIECE)
+        assert owner.shape[-2:] == x.shape
+    assert len({id(x.base) for x in found if x.base is not None}) <= 10
 
 
 def overlapping(rng):

@@ -33,7 +33,7 @@ __all__ = ["ADDED", "LARGEST", "PLAIN", "SCALED", "multiply_all", "multiply_list
 NOTHING = np.uint8(0)
 PLAIN, SCALED, ADDED = 0, 1, 2
 """C <- A B; alpha A B; alpha A B + beta C."""
-LARGEST = {(8, 1): 20, (8, 2): 16, (4, 1): 28, (4, 2): 24}
+LARGEST = {(8, 1): 16, (8, 2): 16, (4, 1): 20, (4, 2): 24}
 """Largest dimension of a small product by bytes of a real and reals of a number (measured)."""
 _AHEAD = 1024
 """Bytes ahead that memory is asked for."""
