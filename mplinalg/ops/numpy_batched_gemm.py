@@ -91,12 +91,12 @@ def _multiply(
     if how.kernel is not None:
         run = _straight(a, b, c, how)
     elif how.is_streamed:
-        run = _called(alpha, a, conj_a, b, conj_b, beta, c, how)
+        run = _called(a, b, c, how)
     elif how.is_for_matmul:
         stacks = (_stack(x, how.members, s) for x, (s,) in zip((a, b, c), how.strides, strict=True))
         run = functools.partial(_matmul, *stacks)
     else:
-        run = _called(alpha, a, conj_a, b, conj_b, beta, c, how)
+        run = _called(a, b, c, how)
         if not how.is_single_threaded:
             crew.run_batch(run, how.members, how.cost)
             return
@@ -113,34 +113,32 @@ def _straight(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int
     return run
 
 
-def _called(
-    alpha: complex, a: Array, conj_a: bool, b: Array, conj_b: bool, beta: complex, c: Array,
-    how: plan.GemmPlan,
-) -> Callable[[int, int], None]:  # fmt: skip
+def _called(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int, int], None]:
     """What multiplies a range of members one after the other, by a kernel for any size or BLAS."""
-    operands = [(a, conj_a), (b, conj_b), (c, False)]
-    strides = how.strides
-    if c.strides[-1] != c.itemsize:  # by columns, perhaps: C^T = B^T A^T
-        operands = [(x.swapaxes(-1, -2), flag) for x, flag in (operands[k] for k in (1, 0, 2))]
-        strides = np.ascontiguousarray(strides[[1, 0, 2]])
-    dimensions = (*operands[0][0].shape[-2:], operands[2][0].shape[-1])
-    alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
-    places: list[Any] = [(pointer(x), x.strides[-2:]) for x, _ in operands]
+    call, given, shape = how.called, (a, b, c), how.shape
+    _, strides, dimensions, steps, conjugated, alpha, beta = call
+    places = [pointer(given[k]) for k in call.order]
     if how.is_streamed:
-        multiply = compiled("batched.streamed").multiply_stack
-    else:
-        multiply = functools.partial(
-            compiled("batched.gemm").multiply_all, routines.address("gemm", c.dtype)
-        )
-        places = [(*place, flag) for place, (_, flag) in zip(places, operands, strict=True)]
-    first_a, first_b, first_c = places
+        stream = compiled("batched.streamed").multiply_stack
+        first_a, first_b, first_c = zip(places, steps, strict=True)
 
-    def run(first: int, last: int) -> None:
+        def run(first: int, last: int) -> None:
+            stream(
+                first, last, shape, strides, dimensions, alpha, first_a, first_b, beta, first_c
+            )  # fmt: skip
+
+        return run
+    multiply = compiled("batched.gemm").multiply_all
+    address = routines.address("gemm", c.dtype)
+    called_a, called_b, called_c = zip(places, steps, conjugated, strict=True)
+
+    def run_blas(first: int, last: int) -> None:
         multiply(
-            first, last, how.shape, strides, dimensions, alpha, first_a, first_b, beta, first_c
-        )
+            address, first, last, shape, strides, dimensions, alpha, called_a, called_b, beta,
+            called_c,
+        )  # fmt: skip
 
-    return run
+    return run_blas
 
 
 def _stack(a: Array, count: int, step: int) -> Array:

@@ -64,6 +64,23 @@ def kind(stack: Layout, itemsize: int) -> int:
     return members.ANY
 
 
+class Called(NamedTuple):
+    """What kernels for any size are called with, which have C by rows.
+
+    If C is by columns, or neither, that is C^T = B^T A^T.
+    """
+
+    order: tuple[int, int, int]
+    """Which of A, B and C are the three operands."""
+    strides: Array
+    dimensions: tuple[int, int, int]
+    steps: tuple[tuple[int, int], ...]
+    """Of each operand, from row to row and from column to column, in bytes."""
+    conjugated: tuple[bool, ...]
+    alpha: Any
+    beta: Any
+
+
 class GemmPlan(NamedTuple):
     """How a batch is multiplied."""
 
@@ -78,6 +95,8 @@ class GemmPlan(NamedTuple):
     steps: tuple[int, ...]
     numbers: tuple[Any, ...]
     """Arguments of the kernel."""
+    called: Called
+    """For what is neither straight code nor numpy.matmul."""
     is_streamed: bool
     """Members of some tens, for `kernels.cpu.batched.streamed`."""
     is_for_matmul: bool
@@ -112,11 +131,10 @@ def gemm_plan(
         kernel = gemm.small(m, k, n, real.itemsize, pair, code, mode)
     parts = (part for number in map(complex, (alpha, beta)) for part in (number.real, number.imag))
     signs = (-1.0 if flag else 1.0 for flag in (conj_a, conj_b))
-    row, column = c[1][-2:]
-    rows, columns = (m, n) if column == dtype.itemsize else (n, m)  # C^T = B^T A^T
+    called = _called(dtype, a, b, c, strides, (conj_a, conj_b, False), alpha, beta)
     is_streamed = (
-        not is_small and is_worthwhile and pair == 1 and dtype.itemsize in (row, column)
-        and bool(compiled("batched.streamed").takes(rows, k, columns, dtype.itemsize))
+        not is_small and is_worthwhile and pair == 1 and called.steps[2][1] == dtype.itemsize
+        and bool(compiled("batched.streamed").takes(*called.dimensions, dtype.itemsize))
     )  # fmt: skip
     is_single_threaded = m * n * k <= SINGLE_THREADED
     return GemmPlan(
@@ -127,6 +145,7 @@ def gemm_plan(
         kernel=kernel,
         steps=tuple(step // real.itemsize for stack in (a, b, c) for step in stack[1][-2:]),
         numbers=tuple(scalar(number, real) for number in (*parts, *signs)),
+        called=called,
         is_streamed=is_streamed,
         is_for_matmul=is_single_threaded
         and len(shape) == 1
@@ -134,4 +153,24 @@ def gemm_plan(
         and layouts.ANY not in kinds
         and kinds[2] == layouts.BY_ROWS,
         is_single_threaded=is_single_threaded,
+    )
+
+
+def _called(
+    dtype: np.dtype[Any], a: Layout, b: Layout, c: Layout, strides: Array,
+    conjugated: tuple[bool, ...], alpha: complex, beta: complex,
+) -> Called:  # fmt: skip
+    stacks = a, b, c
+    by_rows = c[1][-1] == dtype.itemsize
+    order = (0, 1, 2) if by_rows else (1, 0, 2)
+    (*_, m, k), (*_, n) = a[0], b[0]
+    turn = 1 if by_rows else -1
+    return Called(
+        order=order,
+        strides=np.ascontiguousarray(strides[list(order)]),
+        dimensions=(m, k, n) if by_rows else (n, k, m),
+        steps=tuple(stacks[i][1][-2:][::turn] for i in order),  # type: ignore[misc]
+        conjugated=tuple(conjugated[i] for i in order),
+        alpha=scalar(alpha, dtype),
+        beta=scalar(beta, dtype),
     )

@@ -2,8 +2,9 @@
 
 A small product is written out for its size: rows of B stay in registers, each entry of A is spread
 over a register and multiplies one of them. What takes time then is memory, so cache lines of the
-members to come are asked for. Larger products are BLAS's, called by address; an operand without
-unit stride in either direction is copied, one member at a time.
+members to come are asked for. Real ones of some tens are for `streamed`; other products are BLAS's,
+called by address, and an operand without unit stride in either direction is copied, one member at a
+time.
 
 Flops: 2 m n k a member. Bytes moved: one read of A and of B, one write of C.
 """
@@ -33,7 +34,7 @@ __all__ = ["ADDED", "LARGEST", "PLAIN", "SCALED", "multiply_all", "multiply_list
 NOTHING = np.uint8(0)
 PLAIN, SCALED, ADDED = 0, 1, 2
 """C <- A B; alpha A B; alpha A B + beta C."""
-LARGEST = {(8, 1): 16, (8, 2): 16, (4, 1): 20, (4, 2): 24}
+LARGEST = {(8, 1): 15, (8, 2): 16, (4, 1): 20, (4, 2): 24}
 """Largest dimension of a small product by bytes of a real and reals of a number (measured)."""
 _AHEAD = 1024
 """Bytes ahead that memory is asked for."""
