@@ -59,8 +59,8 @@ def gemm(
     -------
     (..., m, n) array, or list of arrays, or Ragged
         `out`, if it is given. The dtype is the common one of the operands: float32, float64,
-        complex64 or complex128; integers become float64. Of lists the result is a list; if one of the
-        operands is a Ragged, a Ragged.
+        complex64 or complex128; integers become float64. Of lists the result is a list;
+        if one of the operands is a Ragged, a Ragged.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def gemm(
     Notes
     -----
     Many small members (up to about 16) are multiplied by code that is compiled for their size at
-    its first use and kept on disk; real ones of up to 1 MiB in all by kernels that read the next
+    its first use and kept on disk; real ones of up to 3 MiB in all by kernels that read the next
     member while one is computed; others by BLAS, called by its address in a compiled loop. So the
     last bits of a member may depend on how many others there are. The error of each entry is at
     most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route. Batches are spread over the

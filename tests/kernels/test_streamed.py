@@ -85,7 +85,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("of_a", LAYOUTS)
 def test_any_layout_of_a_and_b(rng, of_a, of_b):
     for dtype in REALS:
-        for m, k, n in ((6, 1, 17), (9, 5, 18), (13, 16, 33), (30, 33, 40)):
+        for m, k, n in ((6, 1, 17), (9, 5, 18), (13, 16, 33), (30, 33, 40), (20, 150, 130)):
             a = LAYOUTS[of_a](whole(rng, (4, m, k), dtype))
             b = LAYOUTS[of_b](whole(rng, (4, k, n), dtype))
             c, room = framed(rng, (4, m, n), dtype)
@@ -146,9 +146,10 @@ def test_what_is_too_small_or_too_large_is_left_to_others():
     assert not streamed.takes(LEAST_ROWS - 1, 1, width + 1, 8)
     assert not streamed.takes(LEAST_ROWS, 1, width, 8)
     assert not streamed.takes(LEAST_ROWS, 0, width + 1, 8)
-    assert streamed.takes(200, 200, 200, 8)
-    assert not streamed.takes(210, 210, 210, 8)
-    sizes = np.array([5, 6, 200, 210])
+    assert streamed.takes(360, 360, 360, 8)
+    assert not streamed.takes(365, 365, 365, 8)
+    assert streamed.takes(500, 500, 500, 4)
+    sizes = np.array([5, 6, 350, 365])
     found = streamed.takes(sizes, sizes, sizes + width, 8)
     assert found.tolist() == [False, True, True, False]
 

@@ -1,7 +1,7 @@
 """Products of many matrices of some tens: while one is computed, the next one is read.
 
 The loops around `blocks.multiply_blocks`, over a batch and over lists of different sizes. A matrix
-B whose rows are not contiguous is copied, one member at a time, while it is in the cache.
+B that is large, or has rows that are not contiguous, is copied, one member at a time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from ..jit import kernel
 from ..lanes import transposed
 from . import rows
 from .blocks import LEAST_ROWS, multiply_blocks, register_bytes
-from .members import entry, place
+from .members import entry, place, span
 
 types: Any = numba_types
 
 __all__ = ["multiply_listed", "multiply_stack", "takes"]
 
-_LARGEST = 2**20
-"""Bytes of A, B and C together: with more, B leaves the second cache before it is read again."""
-_INDEX, _BYTE = ir.IntType(64), ir.IntType(8).as_pointer()
+_LARGEST = 3 * 2**20
+"""Bytes of A, B and C together: with more, BLAS, which copies A, too, is as fast."""
+_COPIED = 2**16
+"""Bytes from which on B is copied in any case: its rows are far apart in memory, and every block
+goes through all of them."""
+_LINE = 64
+"""Bytes of a line of the cache."""
+_INDEX = ir.IntType(64)
 
 
 @functools.cache
@@ -68,38 +73,60 @@ def _transpose_square(typingctx, source, step, target, target_step, like):  # ty
 
 
 @kernel
-def _copy_rows(k, n, b, room):  # type: ignore[no-untyped-def]
-    """B, of any steps, to `room`, by contiguous rows. n numbers are more than a register."""
+def _bytes_of_line(n, size):  # type: ignore[no-untyped-def]
+    """Of a row of a copy: an odd number of lines, so that rows are in all sets of the cache."""
+    return ((n * size + _LINE - 1) // _LINE | 1) * _LINE
+
+
+@kernel
+def _room_for(k, n, b, size):  # type: ignore[no-untyped-def]
+    """Numbers of the room for a copy of B; 0 if it is multiplied by as it is."""
+    if b[1][1] == size and k * n * size < _COPIED:
+        return 0
+    return (k * _bytes_of_line(n, size) + _LINE) // size
+
+
+@kernel
+def _copied(k, n, b, room):  # type: ignore[no-untyped-def]
+    """B, of any steps, in `room`, by contiguous rows: their address, and bytes from row to row.
+
+    n numbers are more than a register.
+    """
     address, (down, across) = b
     like = room[0]
     size = room.itemsize
     width = register_bytes() // size
-    if down != size or k < width:
+    target = (np.int64(room.ctypes.data) + _LINE - 1) // _LINE * _LINE
+    line = _bytes_of_line(n, size)
+    if down == size and k >= width:
+        # by squares; the last ones begin a register before the end
+        for column in range(0, n, width):
+            j = min(column, n - width)
+            for row in range(0, k, width):
+                i = min(row, k - width)
+                source = address + i * size + j * across
+                _transpose_square(source, across, target + i * line + j * size, line, like)
+    elif across == size:
         for i in range(k):
+            row_in, row_out = span(address + i * down, n, like), span(target + i * line, n, like)
             for j in range(n):
-                room[i * n + j] = entry(address + i * down + j * across, like)[0]
-        return
-    # by squares; the last ones begin a register before the end
-    target = np.int64(room.ctypes.data)
-    for column in range(0, n, width):
-        j = min(column, n - width)
-        for row in range(0, k, width):
-            i = min(row, k - width)
-            _transpose_square(
-                address + i * size + j * across, across, target + (i * n + j) * size, n * size, like
-            )
+                row_out[j] = row_in[j]
+    else:
+        for i in range(k):
+            row_out = span(target + i * line, n, like)
+            for j in range(n):
+                row_out[j] = entry(address + i * down + j * across, like)[0]
+    return target, line
 
 
 @kernel
 def _multiply(m, k, n, alpha, a, b, beta, c, ahead, room):  # type: ignore[no-untyped-def]
     """One product; a, b and c are addresses and the steps of rows and columns, in bytes."""
-    size = room.itemsize
-    address, down = b[0], b[1][0]
-    if b[1][1] != size:
-        _copy_rows(k, n, b, room)
-        address, down = np.int64(room.ctypes.data), n * size
+    address, line = b[0], b[1][0]
+    if _room_for(k, n, b, room.itemsize):
+        address, line = _copied(k, n, b, room)
     multiply_blocks(
-        m, k, n, alpha, (a[0], a[1][0], a[1][1]), (address, down), beta, (c[0], c[1][0]), ahead
+        m, k, n, alpha, (a[0], a[1][0], a[1][1]), (address, line), beta, (c[0], c[1][0]), ahead
     )
 
 
@@ -122,7 +149,7 @@ def multiply_stack(first, last, shape, strides, dimensions, alpha, a, b, beta, c
     m, k, n = dimensions
     like = entry(c[0], alpha)
     size = like.itemsize
-    room = np.empty(k * n if b[1][1] != size else 0, like.dtype)
+    room = np.empty(_room_for(k, n, b, size), like.dtype)
     inner = shape[-1]
     step_a, step_b, step_c = strides[0, -1], strides[1, -1], strides[2, -1]
     bytes_a, bytes_b, bytes_c = m * k * size, k * n * size, m * n * size
@@ -159,14 +186,15 @@ def multiply_listed(chosen, alpha, a, b, beta, c):  # type: ignore[no-untyped-de
         t, u = chosen[s], chosen[min(s + 1, chosen.size - 1)]
         i, j, next_i, next_j = t * each_a, t * each_b, u * each_a, u * each_b
         m, k, n = c[t, 1], a[i, 2], c[t, 2]
-        if b[j, 4] != size and room.size < k * n:
-            room = np.empty(k * n, like.dtype)
+        second = b[j, 0], (b[j, 3], b[j, 4])
+        if room.size < _room_for(k, n, second, size):
+            room = np.empty(_room_for(k, n, second, size), like.dtype)
         ahead = (
             (a[next_i, 0], a[next_i, 1] * a[next_i, 2] * size),
             (b[next_j, 0], b[next_j, 1] * b[next_j, 2] * size),
             (c[u, 0], c[u, 1] * c[u, 2] * size),
         )
         _multiply(
-            m, k, n, alpha, (a[i, 0], (a[i, 3], a[i, 4])), (b[j, 0], (b[j, 3], b[j, 4])), beta,
+            m, k, n, alpha, (a[i, 0], (a[i, 3], a[i, 4])), second, beta,
             (c[t, 0], (c[t, 3], c[t, 4])), ahead, room,
         )  # fmt: skip
