@@ -16,11 +16,19 @@ Array = Any
 _MANY = 2**20
 """Multiplications from which kernels for stacks earn their call, and to be compiled once."""
 LARGE = 64**3
-"""Multiplications from which the array library's matrix product is as good as any."""
+"""Multiplications of a member from which the array library's matrix product is as good as any..."""
+_LARGE_REAL = 300**3
+"""...of real numbers, which are read ahead."""
 _NARROW = range(4, 9)
-"""Columns and rows of the right matrix of a tall product that kernels for stacks do faster."""
+"""Columns and rows of the right matrix of a tall product that straight code does faster."""
 _ROWS = 8
 """Of such a product at a time."""
+_WIDE, _WIDEST = 64, 2**16
+"""Bytes of a row, and numbers, of a right matrix with which kernels that read ahead are faster."""
+_ROWS_AHEAD = 128
+"""Of such a product at a time: as good as 32, 64 and 256."""
+_TALL = 2**24
+"""Multiplications from which that is worth its call."""
 
 
 class Engine:
@@ -40,15 +48,16 @@ class Engine:
         (m, k), n = a.shape[-2:], b.shape[-1]
         is_one = a.ndim == b.ndim == 2
         if compute is None:
-            is_tall = is_one and k in _NARROW and n in _NARROW
+            rows = self._rows_at_a_time(a, b) if is_one else 0
+            large = _LARGE_REAL if a.dtype.kind == "f" else LARGE
             if (
-                (is_one and not is_tall)
-                or (not is_one and m * n * k > LARGE and not self.ops.takes_large)
+                (is_one and not rows)
+                or (not is_one and m * n * k > large and not self.ops.takes_large)
                 or max(a.size * n, b.size * m) <= _MANY
             ):
                 return self.xp.matmul(a, b, out=out)
-            if is_tall:
-                return self._tall(a, b, out)
+            if rows:
+                return self._tall(a, b, out, rows)
         batch: tuple[int, ...] = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         if out is None:
             out = self.xp.empty((*batch, m, n), a.dtype)
@@ -58,14 +67,23 @@ class Engine:
         self.ops.gemm_batched(1.0, *stacks[:2], 0.0, stacks[2], compute=compute)
         return out
 
-    def _tall(self, a: Array, b: Array, out: Array | None) -> Array:
+    def _rows_at_a_time(self, a: Array, b: Array) -> int:
+        """Into what blocks of rows ``a @ b`` is divided; 0 if it is not."""
+        (m, k), n = a.shape, b.shape[1]
+        if k in _NARROW and n in _NARROW:
+            return _ROWS
+        is_ready = not self.ops.takes_large and a.dtype.kind == "f" and a.strides[1] == a.itemsize
+        is_wide = n * b.itemsize > _WIDE and n * k <= _WIDEST
+        return _ROWS_AHEAD if is_ready and is_wide and m * n * k >= _TALL and m >= 4 * n else 0
+
+    def _tall(self, a: Array, b: Array, out: Array | None, rows: int) -> Array:
         """``a @ b`` where a has many rows and b few numbers: a stack of blocks of rows."""
         (m, k), n = a.shape, b.shape[1]
         if out is None:
             out = self.xp.empty((m, n), a.dtype)
-        whole = m - m % _ROWS
-        blocks = a[:whole].reshape(-1, _ROWS, k), self.xp.broadcast_to(b, (whole // _ROWS, k, n))
-        self.ops.gemm_batched(1.0, *blocks, 0.0, out[:whole].reshape(-1, _ROWS, n))
+        whole = m - m % rows
+        blocks = a[:whole].reshape(-1, rows, k), self.xp.broadcast_to(b, (whole // rows, k, n))
+        self.ops.gemm_batched(1.0, *blocks, 0.0, out[:whole].reshape(-1, rows, n))
         if whole < m:
             self.xp.matmul(a[whole:], b, out=out[whole:])
         return out

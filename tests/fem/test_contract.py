@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mplinalg.fem import contract, contract_path, lowering, plan
+from mplinalg.fem import contract, contract_path, lowering, plan, product
+from mplinalg.kernels.cpu.batched import streamed, threads
 
 from ..device import cupy  # noqa: F401  (a fixture)
 from .einsum import assert_is_einsum, normal, step_of
@@ -160,6 +161,32 @@ def test_stacks(rng, engine, subscripts, shapes, dtype):
     out = np.empty(shape, dtype)
     assert contract(subscripts, *operands, out=out) is out
     assert_is_einsum(out, subscripts, operands)
+
+
+@pytest.mark.parametrize(("dtype", "narrow", "wide"), [("float32", 16, 17), ("float64", 8, 9)])
+def test_tall_matrices_are_multiplied_by_blocks_of_rows(rng, monkeypatch, dtype, narrow, wide):
+    seen = []
+    multiply = streamed.multiply_stack
+    monkeypatch.setattr(
+        streamed, "multiply_stack", lambda *args: (seen.append(args[4]), multiply(*args))[1]
+    )
+    monkeypatch.setattr(threads, "blas_threads", lambda: 1)
+    monkeypatch.setattr(product, "_MANY", 0)
+    monkeypatch.setattr(product, "_TALL", 0)
+    for shapes, layout, blocks in [
+        ([(700, 20), (20, wide)], "C", [(128, 20, wide)]),  # five blocks, and a rest
+        ([(700, 20), (20, narrow)], "C", []),
+        ([(700, 20), (20, wide)], "F", []),
+        ([(3 * wide, 20), (20, wide)], "C", []),
+    ]:
+        operands = [np.asarray(normal(rng, shape, dtype), order=layout) for shape in shapes]
+        assert_is_einsum(contract("xk,kn->xn", *operands), "xk,kn->xn", operands)
+        out = np.zeros((shapes[0][0], 2 * shapes[1][1]), dtype)
+        contract("xk,kn->xn", *operands, out=out[:, ::2])
+        assert_is_einsum(out[:, ::2], "xk,kn->xn", operands)
+        assert not out[:, 1::2].any()
+        assert set(seen) == set(blocks)
+        seen.clear()
 
 
 def test_lists_in_place_of_a_string(rng):

@@ -108,6 +108,21 @@ def test_batches_of_several_dimensions(rng):
     assert np.array_equal(c, a @ b)
 
 
+def test_a_copy_of_b_serves_as_long_as_b_is_the_same(rng):
+    """Along the inner dimension of a batch, or the outer one; B is transposed, or large."""
+    for k, n, turned in ((9, 20, True), (150, 130, False)):
+        a = whole(rng, (2, 3, 8, k), float)
+        b = whole(rng, (3, n, k), float).swapaxes(1, 2) if turned else whole(rng, (3, k, n), float)
+        for views in (np.broadcast_to(b[:2, None], (2, 3, k, n)), np.broadcast_to(b, (2, 3, k, n))):
+            c = np.empty((2, 3, 8, n))
+            strides = np.array([x.strides[:2] for x in (a, views, c)])
+            streamed.multiply_stack(
+                0, 6, np.array([2, 3]), strides, (8, k, n), 1.0, operand(a), operand(views), 0.0,
+                operand(c),
+            )  # fmt: skip
+            assert np.array_equal(c, a @ views)
+
+
 def test_a_member_has_no_part_in_others(rng):
     a, b = whole(rng, (5, 20, 20), float), whole(rng, (5, 20, 20), float)
     want = a @ b

@@ -87,17 +87,17 @@ def _room_for(k, n, b, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _copied(k, n, b, room):  # type: ignore[no-untyped-def]
-    """B, of any steps, in `room`, by contiguous rows: their address, and bytes from row to row.
+def _place_in(room):  # type: ignore[no-untyped-def]
+    """Where in a room for it the copy of B begins, a line of the cache."""
+    return (np.int64(room.ctypes.data) + _LINE - 1) // _LINE * _LINE
 
-    n numbers are more than a register.
-    """
+
+@kernel
+def _copy(k, n, b, target, line, like):  # type: ignore[no-untyped-def]
+    """Copy B, of any steps, by contiguous rows, `line` bytes apart. n are more than a register."""
     address, (down, across) = b
-    like = room[0]
-    size = room.itemsize
+    size = entry(target, like).itemsize
     width = register_bytes() // size
-    target = (np.int64(room.ctypes.data) + _LINE - 1) // _LINE * _LINE
-    line = _bytes_of_line(n, size)
     if down == size and k >= width:
         # by squares; the last ones begin a register before the end
         for column in range(0, n, width):
@@ -116,15 +116,19 @@ def _copied(k, n, b, room):  # type: ignore[no-untyped-def]
             row_out = span(target + i * line, n, like)
             for j in range(n):
                 row_out[j] = entry(address + i * down + j * across, like)[0]
-    return target, line
 
 
 @kernel
-def _multiply(m, k, n, alpha, a, b, beta, c, ahead, room):  # type: ignore[no-untyped-def]
-    """One product; a, b and c are addresses and the steps of rows and columns, in bytes."""
+def _multiply(m, k, n, alpha, a, b, beta, c, ahead, room, is_there):  # type: ignore[no-untyped-def]
+    """One product; a, b and c are addresses and the steps of rows and columns, in bytes.
+
+    `is_there`: whether `room` has the copy of B already.
+    """
     address, line = b[0], b[1][0]
     if _room_for(k, n, b, room.itemsize):
-        address, line = _copied(k, n, b, room)
+        address, line = _place_in(room), _bytes_of_line(n, room.itemsize)
+        if not is_there:
+            _copy(k, n, b, address, line, room[0])
     multiply_blocks(
         m, k, n, alpha, (a[0], a[1][0], a[1][1]), (address, line), beta, (c[0], c[1][0]), ahead
     )
@@ -153,6 +157,7 @@ def multiply_stack(first, last, shape, strides, dimensions, alpha, a, b, beta, c
     inner = shape[-1]
     step_a, step_b, step_c = strides[0, -1], strides[1, -1], strides[2, -1]
     bytes_a, bytes_b, bytes_c = m * k * size, k * n * size, m * n * size
+    held = -1  # address of the B that is copied
     while first < last:
         far_a, far_b, far_c = place(first, shape, strides)
         pa, pb, pc = a[0] + far_a, b[0] + far_b, c[0] + far_c
@@ -164,7 +169,10 @@ def multiply_stack(first, last, shape, strides, dimensions, alpha, a, b, beta, c
                 (pb + onwards * step_b, bytes_b),
                 (pc + onwards * step_c, bytes_c),
             )
-            _multiply(m, k, n, alpha, (pa, a[1]), (pb, b[1]), beta, (pc, c[1]), ahead, room)
+            _multiply(
+                m, k, n, alpha, (pa, a[1]), (pb, b[1]), beta, (pc, c[1]), ahead, room, pb == held
+            )
+            held = pb
             pa += step_a
             pb += step_b
             pc += step_c
@@ -196,5 +204,5 @@ def multiply_listed(chosen, alpha, a, b, beta, c):  # type: ignore[no-untyped-de
         )
         _multiply(
             m, k, n, alpha, (a[i, 0], (a[i, 3], a[i, 4])), second, beta,
-            (c[t, 0], (c[t, 3], c[t, 4])), ahead, room,
+            (c[t, 0], (c[t, 3], c[t, 4])), ahead, room, False,
         )  # fmt: skip
