@@ -78,7 +78,8 @@ def gemm(
     last bits of a member may depend on how many others there are. The error of each entry is at
     most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route. Batches are spread over the
     threads of SciPy's BLAS; results do not depend on how many these are, but for the last bits of
-    complex and of larger members with m n k > 64^3, which BLAS multiplies on several.
+    members with m n k > 64^3 that BLAS multiplies, on several: complex or larger ones, those whose
+    result has no contiguous rows or columns, and where they are fewer than threads.
 
     Flops: ``2 m n k`` a member. Without `out` one array is allocated, for the result; if `out`
     overlaps `a` or `b`, another one.

@@ -90,13 +90,13 @@ def _multiply(
     run: Callable[[int, int], None]
     if how.kernel is not None:
         run = _straight(a, b, c, how)
-    elif how.is_streamed:
-        run = _called(a, b, c, how)
+    elif how.is_streamed and (how.is_single_threaded or how.members >= crew.crew_size()):
+        run = _streamed(a, b, c, how)
     elif how.is_for_matmul:
         stacks = (_stack(x, how.members, s) for x, (s,) in zip((a, b, c), how.strides, strict=True))
         run = functools.partial(_matmul, *stacks)
     else:
-        run = _called(a, b, c, how)
+        run = _blas(a, b, c, how)
         if not how.is_single_threaded:
             crew.run_batch(run, how.members, how.cost)
             return
@@ -113,32 +113,35 @@ def _straight(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int
     return run
 
 
-def _called(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int, int], None]:
-    """What multiplies a range of members one after the other, by a kernel for any size or BLAS."""
+def _streamed(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int, int], None]:
+    """What multiplies a range of members while the next ones are read."""
     call, given, shape = how.called, (a, b, c), how.shape
-    _, strides, dimensions, steps, conjugated, alpha, beta = call
-    places = [pointer(given[k]) for k in call.order]
-    if how.is_streamed:
-        stream = compiled("batched.streamed").multiply_stack
-        first_a, first_b, first_c = zip(places, steps, strict=True)
+    order, strides, dimensions, steps, _, alpha, beta = call
+    places = (pointer(given[k]) for k in order)
+    first_a, first_b, first_c = zip(places, steps, strict=True)
+    multiply = compiled("batched.streamed").multiply_stack
 
-        def run(first: int, last: int) -> None:
-            stream(
-                first, last, shape, strides, dimensions, alpha, first_a, first_b, beta, first_c
-            )  # fmt: skip
+    def run(first: int, last: int) -> None:
+        multiply(first, last, shape, strides, dimensions, alpha, first_a, first_b, beta, first_c)
 
-        return run
-    multiply = compiled("batched.gemm").multiply_all
-    address = routines.address("gemm", c.dtype)
-    called_a, called_b, called_c = zip(places, steps, conjugated, strict=True)
+    return run
 
-    def run_blas(first: int, last: int) -> None:
+
+def _blas(a: Array, b: Array, c: Array, how: plan.GemmPlan) -> Callable[[int, int], None]:
+    """What multiplies a range of members by BLAS."""
+    call, given, shape = how.called, (a, b, c), how.shape
+    order, strides, dimensions, steps, conjugated, alpha, beta = call
+    places = (pointer(given[k]) for k in order)
+    first_a, first_b, first_c = zip(places, steps, conjugated, strict=True)
+    multiply, address = compiled("batched.gemm").multiply_all, routines.address("gemm", c.dtype)
+
+    def run(first: int, last: int) -> None:
         multiply(
-            address, first, last, shape, strides, dimensions, alpha, called_a, called_b, beta,
-            called_c,
+            address, first, last, shape, strides, dimensions, alpha, first_a, first_b, beta,
+            first_c,
         )  # fmt: skip
 
-    return run_blas
+    return run
 
 
 def _stack(a: Array, count: int, step: int) -> Array:

@@ -142,6 +142,8 @@ class BatchedRagged:
         address = routines.address("gemm", c.dtype)
         alpha, beta = scalar(alpha, c.dtype), scalar(beta, c.dtype)
         m, n, k = c.handle[:, 1], c.handle[:, 2], table_a[:, 2]
+        if max(int(x.max(initial=0)) for x in (m, n, k)) >= 2**31:
+            raise ValueError("gemm: members with dimensions of 2^31 and more")
         products = m * n * k
         streamed = compiled("batched.streamed")
         is_streamed = np.zeros(len(products), bool)
@@ -149,17 +151,18 @@ class BatchedRagged:
             is_streamed[:] = streamed.takes(m, k, n, c.dtype.itemsize)
             is_streamed &= c.handle[:, 4] == c.dtype.itemsize
 
+        def run_blas(chosen: Array) -> None:
+            multiply(address, chosen, alpha, table_a, conj_a, table_b, conj_b, beta, c.handle)
+
         def run(chosen: Array) -> None:
             among = is_streamed[chosen]
-            multiply(
-                address, chosen[~among], alpha, table_a, conj_a, table_b, conj_b, beta, c.handle
-            )
+            run_blas(chosen[~among])
             rest = chosen[among]
             if rest.size:
                 rest = rest[_similar_ones_together(products[rest])]
                 streamed.multiply_listed(rest, alpha, table_a, table_b, beta, c.handle)
 
-        _run_balanced(run, products, 2.0, (m + n) * k + 2 * m * n, c.dtype)
+        _run_balanced(run, products, 2.0, (m + n) * k + 2 * m * n, c.dtype, run_blas)
 
     def trsm_listed(
         self, a: Listed, x: Listed, *, lower: bool, unit: bool = False, trans: str = "N"
@@ -273,7 +276,7 @@ def _operand(a: Listed, trans: str) -> tuple[Array, bool]:
 
 def _run_balanced(
     run: Callable[[Array], None], products: Array, flops: float, numbers: Array,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any], run_blas: Callable[[Array], None] | None = None,
 ) -> None:  # fmt: skip
     """`run` on the members of a list, in pieces of about the same cost, whatever their sizes.
 
@@ -291,6 +294,8 @@ def _run_balanced(
         To be multiplied with it, for real numbers.
     numbers : Array, shape (N,)
         Read and written.
+    run_blas : callable, optional
+        In place of `run` for members that are left to BLAS's threads.
     """
     threads = compiled("batched.threads")
     flops *= 4.0 if dtype.kind == "c" else 1.0
@@ -300,7 +305,7 @@ def _run_balanced(
     large, count = products > SINGLE_THREADED, crew.crew_size()
     alone = large & (cost > cost.sum() / (_SHARE * count))
     if alone.any():
-        run(np.flatnonzero(alone))
+        (run if run_blas is None or count == 1 else run_blas)(np.flatnonzero(alone))
     small = np.flatnonzero(~alone)
     ends = np.cumsum(cost[small])
     total = float(ends[-1]) if small.size else 0.0

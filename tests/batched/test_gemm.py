@@ -81,6 +81,12 @@ def test_members_of_some_tens_are_read_ahead(rng, monkeypatch):
     assert_product(gemm(a, b, out=np.empty((9, 60, 100))[:, ::2, ::2]), a, b)
     assert_product(gemm(a[:, :5], b, out=np.empty((9, 5, 50))), a[:, :5], b)
     assert len(seen) == 1
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)  # which BLAS takes for one large member
+    large = normal(rng, (2, 70, 70))
+    assert_product(gemm(large[:1], large[:1]), large[:1], large[:1])
+    assert len(seen) == 1
+    assert_product(gemm(large, large), large, large)
+    assert sum(dimensions == (70, 70, 70) for dimensions in seen) >= 1
 
 
 SHAPES = [(2, 3, 4), (5, 1, 3), (1, 6, 1), (13, 2, 11)]

@@ -10,7 +10,7 @@ from mplinalg.batched import ragged
 from mplinalg.batched.gemm import gemm
 from mplinalg.batched.ragged import Ragged
 from mplinalg.batched.trsm import trsm
-from mplinalg.kernels.cpu.batched import threads
+from mplinalg.kernels.cpu.batched import streamed, threads
 from mplinalg.ops import numpy_batched_ragged as verbs
 
 from .lists import assert_products, members, size
@@ -106,6 +106,59 @@ def test_gemm_into_out(rng):
         gemm(a, b, out=Ragged.from_list([x.T for x in out]))
     with pytest.raises(ValueError, match="no operand is"):
         gemm(a[0], b[0], out=[out[0]])
+
+
+def test_out_of_any_layout_for_members_of_some_tens(rng):
+    a, b = (
+        members(rng, [(30, 20), (20, 40), (25, 35)]),
+        members(rng, [(20, 40), (40, 30), (35, 40)]),
+    )
+    shapes = [(30, 40), (20, 30), (25, 40)]
+    rooms = [np.full((m + 2, n + 2), np.nan) for m, n in shapes]
+    by_rows = [room[1:-1, 1:-1] for room in rooms]
+    by_columns = [np.full((n + 2, m + 2), np.nan).T for m, n in shapes]
+    spread = [np.full((2 * m, 3 * n), np.nan) for m, n in shapes]
+    for out, kept in [
+        (by_rows, rooms),
+        ([x[1:-1, 1:-1] for x in by_columns], by_columns),
+        ([x[::2, ::3] for x in spread], spread),
+        ([x[::2, ::3][::-1, ::-1] for x in spread], spread),
+    ]:
+        assert gemm(a, b, out=out) is out
+        assert_products(out, a, b)
+        for x in out:
+            x[...] = np.nan
+        assert all(np.isnan(x).all() for x in kept)
+
+
+def test_members_of_some_tens_are_not_read_where_alpha_is_zero(rng):
+    a = [np.full((n, n), np.nan) for n in (20, 33)]
+    c = [rng.standard_normal((n, n)) for n in (20, 33)]
+    for x in gemm(a, a, alpha=0.0):
+        assert not x.any()
+    for x, y in zip(gemm(a, a, c, alpha=0.0, beta=2.0), c, strict=True):
+        assert np.array_equal(x, 2.0 * y)
+
+
+def test_one_matrix_goes_with_members_of_some_tens(rng):
+    """Its copy serves all of them, those among which it is not copied too."""
+    a = members(rng, [(m, 90) for m in (40, 7, 50, 31, 32, 6, 3, 64)])
+    for b in (rng.standard_normal((90, 100)), rng.standard_normal((100, 90)).T):
+        assert_products(gemm(a, b), a, [b] * len(a))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_large_members_are_fewer_than_threads(rng, monkeypatch, count):
+    """BLAS divides them among its threads."""
+    seen = []
+    multiply = streamed.multiply_listed
+    monkeypatch.setattr(
+        streamed, "multiply_listed", lambda *args: (seen.append(args[0].size), multiply(*args))
+    )
+    monkeypatch.setattr(threads, "blas_threads", lambda: count)
+    a = members(rng, [(150, 150), (20, 20)])
+    assert_products(gemm(a, a), a, a)
+    assert sum(seen) == (2 if count == 1 else 1)
 
 
 def test_who_keeps_one_of_an_answer_keeps_little_more(rng):

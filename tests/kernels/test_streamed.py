@@ -154,6 +154,81 @@ def test_lists_of_any_sizes(rng):
         assert all(np.isnan(room).all() for _, room in framed_c)
 
 
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("layout", ["rows", "transposed", "spread"])
+def test_the_copy_of_b_stays_in_its_room(rng, dtype, layout):
+    """Wherever the room begins, between lines of the cache."""
+    like = np.dtype(dtype).type(0)
+    for k, n in ((1, 17), (16, 18), (33, 40), (150, 130)):
+        b = LAYOUTS[layout](whole(rng, (1, k, n), dtype))
+        second = b.ctypes.data, b.strides[1:]
+        size = max(streamed._room_for(64, k, n, second, b.itemsize), (k + 1) * (n * 8 + 128))
+        needed = (k * streamed._bytes_of_line(n, b.itemsize) + 64) // b.itemsize
+        for offset in range(64 // b.itemsize):
+            guarded = np.full(size + 64, np.nan, dtype)
+            room = guarded[offset : offset + needed]
+            target = streamed._place_in(room)
+            line = streamed._bytes_of_line(n, b.itemsize)
+            streamed._copy(k, n, second, target, line, like)
+            assert target % 64 == 0
+            assert line // 64 % 2 == 1
+            assert room.ctypes.data <= target
+            assert target + k * line <= room.ctypes.data + room.nbytes
+            start = (target - guarded.ctypes.data) // b.itemsize
+            rows = guarded[start : start + k * line // b.itemsize].reshape(k, -1)
+            assert np.array_equal(rows[:, :n], b[0])
+            rows[:, :n] = np.nan
+            assert np.isnan(guarded).all()
+
+
+_AT_THE_END = """
+import ctypes, mmap
+import numpy as np
+from mplinalg.kernels.cpu.batched import streamed
+from tests.kernels import test_streamed as t
+
+page, libc = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True)
+rng = np.random.default_rng(0)
+
+def at_the_end(x):
+    pages = -(-x.nbytes // page)
+    room = mmap.mmap(-1, (pages + 1) * page)
+    bytes_ = np.frombuffer(room, np.uint8)
+    address = ctypes.c_void_p(bytes_.ctypes.data + pages * page)
+    assert libc.mprotect(address, page, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0) == 0
+    first = pages * page - x.nbytes
+    held.append(room)
+    y = bytes_[first : first + x.nbytes].view(x.dtype)
+    order = "C" if x.flags.c_contiguous else "F"
+    y = y.reshape(x.shape[1:], order=order)[None]
+    y[...] = x
+    return y
+
+held = []
+for dtype in t.REALS:
+    for m, k, n in ((6, 1, 17), (7, 17, 19), (13, 33, 40), (40, 130, 131)):
+        for turned_a in (False, True):
+            for turned_b in (False, True):
+                a, b = t.whole(rng, (1, m, k), dtype), t.whole(rng, (1, k, n), dtype)
+                a = np.asfortranarray(a[0])[None] if turned_a else a
+                b = np.asfortranarray(b[0])[None] if turned_b else b
+                a, b, c = at_the_end(a), at_the_end(b), at_the_end(np.zeros((1, m, n), dtype))
+                t.multiply(a, b, c)
+                assert np.array_equal(c, a @ b)
+                t.multiply(a, b, c, 1.0, 1.0)
+                assert np.array_equal(c, 2 * (a @ b))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect")
+def test_nothing_behind_the_last_entries_is_read():
+    done = subprocess.run(
+        [sys.executable, "-c", _AT_THE_END], cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:] or f"signal {-done.returncode}"
+
+
 def test_what_is_too_small_or_too_large_is_left_to_others():
     bytes_ = streamed._register_bytes()
     width = bytes_ // 8

@@ -9,8 +9,8 @@ Such a matrix is too small for the processor to see where it leads, and a batch 
 cache. So each step of a block asks for one line of each of the matrices that are needed next, which
 arrive while this product is computed. BLAS reads memory and computes in turn.
 
-Flops: 2 m n k. Bytes moved: one read of A and of B, one write of C, as long as they fit in the
-second cache (`kernels.cpu.batched.streamed`, which holds the loops over batches, sees to that).
+Flops: 2 m n k. Bytes moved: one read of A and of B, one write of C, as long as they fit in a cache.
+`kernels.cpu.batched.streamed` has the loops over batches.
 
 After K. Goto and R. A. van de Geijn, ACM Transactions on Mathematical Software 34 (2008) 12,
 without their copies, and A. Heinecke, G. Henry, M. Hutchinson and H. Pabst, SC 2016 (libxsmm), who

@@ -27,9 +27,9 @@ __all__ = ["multiply_listed", "multiply_stack", "takes"]
 
 _LARGEST = 3 * 2**20
 """Bytes of A, B and C together: with more, BLAS, which copies A, too, is as fast."""
-_COPIED = 2**16
-"""Bytes from which on B is copied in any case: its rows are far apart in memory, and every block
-goes through all of them."""
+_COPIED, _OFTEN = 2**16, 32
+"""Bytes and rows of A from which on B is copied in any case: its rows are far apart in memory, and
+every block goes through all of them."""
 _LINE = 64
 """Bytes of a line of the cache."""
 _INDEX = ir.IntType(64)
@@ -79,9 +79,9 @@ def _bytes_of_line(n, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _room_for(k, n, b, size):  # type: ignore[no-untyped-def]
+def _room_for(m, k, n, b, size):  # type: ignore[no-untyped-def]
     """Numbers of the room for a copy of B; 0 if it is multiplied by as it is."""
-    if b[1][1] == size and k * n * size < _COPIED:
+    if b[1][1] == size and (k * n * size < _COPIED or m < _OFTEN):
         return 0
     return (k * _bytes_of_line(n, size) + _LINE) // size
 
@@ -125,7 +125,7 @@ def _multiply(m, k, n, alpha, a, b, beta, c, ahead, room, is_there):  # type: ig
     `is_there`: whether `room` has the copy of B already.
     """
     address, line = b[0], b[1][0]
-    if _room_for(k, n, b, room.itemsize):
+    if _room_for(m, k, n, b, room.itemsize):
         address, line = _place_in(room), _bytes_of_line(n, room.itemsize)
         if not is_there:
             _copy(k, n, b, address, line, room[0])
@@ -153,7 +153,7 @@ def multiply_stack(first, last, shape, strides, dimensions, alpha, a, b, beta, c
     m, k, n = dimensions
     like = entry(c[0], alpha)
     size = like.itemsize
-    room = np.empty(_room_for(k, n, b, size), like.dtype)
+    room = np.empty(_room_for(m, k, n, b, size), like.dtype)
     inner = shape[-1]
     step_a, step_b, step_c = strides[0, -1], strides[1, -1], strides[2, -1]
     bytes_a, bytes_b, bytes_c = m * k * size, k * n * size, m * n * size
@@ -190,13 +190,15 @@ def multiply_listed(chosen, alpha, a, b, beta, c):  # type: ignore[no-untyped-de
     size = like.itemsize
     room = np.empty(0, like.dtype)
     each_a, each_b = min(a.shape[0] - 1, 1), min(b.shape[0] - 1, 1)
+    is_there = False  # in `room`, the copy of the only B
     for s in range(chosen.size):
         t, u = chosen[s], chosen[min(s + 1, chosen.size - 1)]
         i, j, next_i, next_j = t * each_a, t * each_b, u * each_a, u * each_b
         m, k, n = c[t, 1], a[i, 2], c[t, 2]
         second = b[j, 0], (b[j, 3], b[j, 4])
-        if room.size < _room_for(k, n, second, size):
-            room = np.empty(_room_for(k, n, second, size), like.dtype)
+        if room.size < _room_for(m, k, n, second, size):
+            room = np.empty(_room_for(m, k, n, second, size), like.dtype)
+            is_there = False
         ahead = (
             (a[next_i, 0], a[next_i, 1] * a[next_i, 2] * size),
             (b[next_j, 0], b[next_j, 1] * b[next_j, 2] * size),
@@ -204,5 +206,6 @@ def multiply_listed(chosen, alpha, a, b, beta, c):  # type: ignore[no-untyped-de
         )
         _multiply(
             m, k, n, alpha, (a[i, 0], (a[i, 3], a[i, 4])), second, beta,
-            (c[t, 0], (c[t, 3], c[t, 4])), ahead, room, False,
+            (c[t, 0], (c[t, 3], c[t, 4])), ahead, room, is_there,
         )  # fmt: skip
+        is_there = each_b == 0 and _room_for(m, k, n, second, size) > 0
