@@ -85,7 +85,7 @@ def _multiply(
 ) -> None:
     how = plan.gemm_plan(
         c.dtype, alpha, conj_a, conj_b, beta, plan.layout(a), plan.layout(b), plan.layout(c),
-        plan.STRAIGHT_FROM,
+        plan.STRAIGHT_FROM, plan.AHEAD_FROM,
     )  # fmt: skip
     run: Callable[[int, int], None]
     if how.kernel is not None:

@@ -18,6 +18,9 @@ from .protocol import Array
 
 STRAIGHT_FROM = 20_000
 """Multiplications for which a call may compile code for the size of its members."""
+AHEAD_FROM = 2**22
+"""Multiplications from which members are read ahead: with fewer they are in a cache, and BLAS,
+which is not compiled first, is as fast."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 """Shape and strides of a stack."""
@@ -108,7 +111,7 @@ class GemmPlan(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def gemm_plan(
     dtype: np.dtype[Any], alpha: complex, conj_a: bool, conj_b: bool, beta: complex,
-    a: Layout, b: Layout, c: Layout, straight_from: int,
+    a: Layout, b: Layout, c: Layout, straight_from: int, ahead_from: int,
 ) -> GemmPlan:  # fmt: skip
     """How C <- alpha A B + beta C is computed for stacks with these layouts, none of them empty."""
     gemm, layouts = compiled("batched.gemm"), compiled("batched.members")
@@ -124,8 +127,7 @@ def gemm_plan(
     cost = max(flops / flop_rate(dtype), numbers_moved * dtype.itemsize / BYTE_RATE)
     kernel = None
     is_small = max(m, k, n) <= gemm.LARGEST[real.itemsize, pair]
-    is_worthwhile = count * m * n * k >= straight_from
-    if is_small and is_worthwhile:
+    if is_small and count * m * n * k >= straight_from:
         mode = gemm.ADDED if beta != 0 else gemm.PLAIN if alpha == 1 else gemm.SCALED
         code = kinds[0] + 3 * kinds[1] + 9 * kinds[2]
         kernel = gemm.small(m, k, n, real.itemsize, pair, code, mode)
@@ -133,7 +135,8 @@ def gemm_plan(
     signs = (-1.0 if flag else 1.0 for flag in (conj_a, conj_b))
     called = _called(dtype, a, b, c, strides, (conj_a, conj_b, False), alpha, beta)
     is_streamed = (
-        not is_small and is_worthwhile and pair == 1 and called.steps[2][1] == dtype.itemsize
+        not is_small and pair == 1 and called.steps[2][1] == dtype.itemsize
+        and count * m * n * k >= ahead_from
         and bool(compiled("batched.streamed").takes(*called.dimensions, dtype.itemsize))
     )  # fmt: skip
     is_single_threaded = m * n * k <= SINGLE_THREADED

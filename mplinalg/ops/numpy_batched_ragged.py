@@ -15,6 +15,7 @@ import numpy as np
 
 from ..kernels.cpu import crew, routines
 from ..precision import Format, real_dtype, working_format
+from . import numpy_batched_plan as plan
 from .numpy_batched_common import (
     BYTE_RATE,
     SINGLE_THREADED,
@@ -150,6 +151,7 @@ class BatchedRagged:
         if c.dtype.kind == "f" and alpha != 0:
             is_streamed[:] = streamed.takes(m, k, n, c.dtype.itemsize)
             is_streamed &= c.handle[:, 4] == c.dtype.itemsize
+            is_streamed &= float(products[is_streamed].sum(dtype=float)) >= plan.AHEAD_FROM
 
         def run_blas(chosen: Array) -> None:
             multiply(address, chosen, alpha, table_a, conj_a, table_b, conj_b, beta, c.handle)

@@ -13,6 +13,7 @@ def route(request, monkeypatch):
     """Code for the size of the members, or BLAS, however small the batch is."""
     number = 0 if request.param == "straight" else float("inf")
     monkeypatch.setattr(plan, "STRAIGHT_FROM", number)
+    monkeypatch.setattr(plan, "AHEAD_FROM", number)
     return request.param
 
 

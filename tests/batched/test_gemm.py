@@ -39,6 +39,7 @@ SOME = [1, 3, 8, 17]
 )
 def test_every_size(rng, monkeypatch, dtype, n):
     monkeypatch.setattr(plan, "STRAIGHT_FROM", 0)
+    monkeypatch.setattr(plan, "AHEAD_FROM", 0)
     a, b = normal(rng, (2, 7, n, n), dtype)
     found = gemm(a, b)
     assert found.dtype == dtype
@@ -69,6 +70,9 @@ def test_members_of_some_tens_are_read_ahead(rng, monkeypatch):
     )
     monkeypatch.setattr(threads, "blas_threads", lambda: 1)
     a, b = normal(rng, (9, 30, 40)), normal(rng, (9, 40, 50))
+    assert_product(gemm(a, b), a, b)
+    assert not seen  # in a cache
+    monkeypatch.setattr(plan, "AHEAD_FROM", 9 * 30 * 40 * 50)
     for dtype, dimensions in (("float32", (30, 40, 50)), ("float64", (30, 40, 50)), ("c8", None)):
         x, y = a.astype(dtype), b.astype(dtype)
         assert_product(gemm(x, y), x, y)
@@ -83,6 +87,7 @@ def test_members_of_some_tens_are_read_ahead(rng, monkeypatch):
     assert len(seen) == 1
     monkeypatch.setattr(threads, "blas_threads", lambda: 2)  # which BLAS takes for one large member
     large = normal(rng, (2, 70, 70))
+    monkeypatch.setattr(plan, "AHEAD_FROM", 0)
     assert_product(gemm(large[:1], large[:1]), large[:1], large[:1])
     assert len(seen) == 1
     assert_product(gemm(large, large), large, large)

@@ -11,6 +11,7 @@ from mplinalg.batched.gemm import gemm
 from mplinalg.batched.ragged import Ragged
 from mplinalg.batched.trsm import trsm
 from mplinalg.kernels.cpu.batched import streamed, threads
+from mplinalg.ops import numpy_batched_plan
 from mplinalg.ops import numpy_batched_ragged as verbs
 
 from .lists import assert_products, members, size
@@ -108,6 +109,14 @@ def test_gemm_into_out(rng):
         gemm(a[0], b[0], out=[out[0]])
 
 
+@pytest.fixture(params=["read ahead", "blas"])
+def ahead(request, monkeypatch):
+    """Members of some tens by either kernel, however few they are."""
+    number = 0 if request.param == "read ahead" else float("inf")
+    monkeypatch.setattr(numpy_batched_plan, "AHEAD_FROM", number)
+
+
+@pytest.mark.usefixtures("ahead")
 def test_out_of_any_layout_for_members_of_some_tens(rng):
     a, b = (
         members(rng, [(30, 20), (20, 40), (25, 35)]),
@@ -131,6 +140,7 @@ def test_out_of_any_layout_for_members_of_some_tens(rng):
         assert all(np.isnan(x).all() for x in kept)
 
 
+@pytest.mark.usefixtures("ahead")
 def test_members_of_some_tens_are_not_read_where_alpha_is_zero(rng):
     a = [np.full((n, n), np.nan) for n in (20, 33)]
     c = [rng.standard_normal((n, n)) for n in (20, 33)]
@@ -140,6 +150,7 @@ def test_members_of_some_tens_are_not_read_where_alpha_is_zero(rng):
         assert np.array_equal(x, 2.0 * y)
 
 
+@pytest.mark.usefixtures("ahead")
 def test_one_matrix_goes_with_members_of_some_tens(rng):
     """Its copy serves all of them, those among which it is not copied too."""
     a = members(rng, [(m, 90) for m in (40, 7, 50, 31, 32, 6, 3, 64)])
@@ -157,6 +168,9 @@ def test_large_members_are_fewer_than_threads(rng, monkeypatch, count):
     )
     monkeypatch.setattr(threads, "blas_threads", lambda: count)
     a = members(rng, [(150, 150), (20, 20)])
+    assert_products(gemm(a, a), a, a)
+    assert not seen  # in a cache
+    monkeypatch.setattr(numpy_batched_plan, "AHEAD_FROM", 150**3 + 20**3)
     assert_products(gemm(a, a), a, a)
     assert sum(seen) == (2 if count == 1 else 1)
 

@@ -7,6 +7,7 @@ import pytest
 
 from mplinalg.fem import contract, contract_path, lowering, plan, product
 from mplinalg.kernels.cpu.batched import streamed, threads
+from mplinalg.ops import numpy_batched_plan
 
 from ..device import cupy  # noqa: F401  (a fixture)
 from .einsum import assert_is_einsum, normal, step_of
@@ -173,6 +174,7 @@ def test_tall_matrices_are_multiplied_by_blocks_of_rows(rng, monkeypatch, dtype,
     monkeypatch.setattr(threads, "blas_threads", lambda: 1)
     monkeypatch.setattr(product, "_MANY", 0)
     monkeypatch.setattr(product, "_TALL", 0)
+    monkeypatch.setattr(numpy_batched_plan, "AHEAD_FROM", 0)
     for shapes, layout, blocks in [
         ([(700, 20), (20, wide)], "C", [(128, 20, wide)]),  # five blocks, and a rest
         ([(700, 20), (20, narrow)], "C", []),
