@@ -21,7 +21,7 @@ __all__ = ["Group", "Ragged", "group_by_shape", "is_ragged"]
 _FEW = 4
 """Members from which on a stack is faster to take apart than a buffer."""
 _PIECE = 2**17
-"""Bytes of memory that members of a new list may have in common; more does not make it faster."""
+"""Bytes of memory that members of a new list may share; products are no faster with more."""
 
 
 class Group(NamedTuple):
@@ -77,7 +77,7 @@ def arrays_of(shapes: Array, dtype: np.dtype[Any]) -> list[Array]:
     """Arrays of `shapes`, (N, 2), not initialised.
 
     Small ones of one shape are parts of one piece of memory, of `_PIECE` bytes at most: they are
-    made in a fifth of the time, and who keeps one of them keeps little more.
+    made in a third to a half of the time, and who keeps one of them keeps little more.
     """
     groups = group_by_shape(shapes)
     found: list[Array] = []

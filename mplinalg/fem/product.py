@@ -26,7 +26,7 @@ _ROWS = 8
 _WIDE, _WIDEST = 64, 2**16
 """Bytes of a row, and numbers, of a right matrix with which kernels that read ahead are faster."""
 _ROWS_AHEAD = 128
-"""Of such a product at a time: as good as 32, 64 and 256."""
+"""Of such a product at a time: as good as 32 and 64."""
 _TALL = 2**24
 """Multiplications from which that is worth its call."""
 

@@ -158,9 +158,10 @@ class BatchedRagged:
 
         def run(chosen: Array) -> None:
             among = is_streamed[chosen]
-            run_blas(chosen[~among])
-            rest = chosen[among]
-            if rest.size:
+            if not among.all():
+                run_blas(chosen[~among])
+            if among.any():
+                rest = chosen[among]
                 rest = rest[_similar_ones_together(products[rest])]
                 streamed.multiply_listed(rest, alpha, table_a, table_b, beta, c.handle)
 

@@ -28,8 +28,8 @@ from llvmlite import ir
 from numba.core import cgutils
 
 __all__ = [
-    "REGISTER_BYTES", "ComplexLanes", "Lanes", "Mask", "real_bytes", "shuffled", "transposed",
-    "where", "width_of",
+    "REGISTER_BYTES", "ComplexLanes", "Lanes", "Mask", "ask_for", "real_bytes", "shuffled",
+    "transposed", "where", "width_of",
 ]  # fmt: skip
 
 REGISTER_BYTES = 64
@@ -226,6 +226,15 @@ def where(mask: Mask, first: Any, second: Any) -> Any:
             where(mask, first.real, second.real), where(mask, first.imag, second.imag)
         )
     return Lanes(first.builder, first.builder.select(mask.value, first.value, second.value))
+
+
+def ask_for(builder: Any, pointer: Any, *, to_write: bool = False) -> None:
+    """Bring the line of memory at a pointer, which may lead anywhere, into all caches."""
+    byte = ir.IntType(8).as_pointer()
+    shape = ir.FunctionType(ir.VoidType(), [byte, _PLACE, _PLACE, _PLACE])
+    function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
+    hints = [ir.Constant(_PLACE, hint) for hint in (int(to_write), 3, 1)]
+    builder.call(function, [builder.bitcast(pointer, byte), *hints])
 
 
 # -- between registers ---------------------------------------------------------------------------

@@ -22,12 +22,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.extending import intrinsic
 
 from ..jit import kernel
-from ..lanes import Lanes
+from ..lanes import Lanes, ask_for
 from . import rows
 from .members import entry
 
@@ -37,7 +36,7 @@ __all__ = ["LEAST_ROWS", "multiply_blocks", "register_bytes"]
 
 LEAST_ROWS = 6
 """Of C. Blocks of equal height have no fewer rows than half of the highest one, which has 12."""
-_INDEX, _PLACE, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
+_INDEX, _BYTE = ir.IntType(64), ir.IntType(8).as_pointer()
 _NARROWEST = 2
 """Registers in a row of a block, at least."""
 _KINDS = 32
@@ -120,13 +119,6 @@ class _Writer:
         builder = self.builder
         return [builder.gep(pointer, [builder.mul(step, _number(i))]) for i in range(height)]
 
-    def _ask(self, pointer: Any, is_written: bool) -> None:
-        """For a line of memory, which may lie anywhere."""
-        shape = ir.FunctionType(ir.VoidType(), [_BYTE, _PLACE, _PLACE, _PLACE])
-        function = cgutils.get_or_insert_function(self.builder.module, shape, "llvm.prefetch.p0")
-        hints = [ir.Constant(_PLACE, hint) for hint in (int(is_written), 3, 1)]
-        self.builder.call(function, [pointer, *hints])
-
     def sums(self, shape: tuple[int, int], k: Any, a: Any, b: Any, ahead: Any) -> list[list[Lanes]]:
         """A block of A B of `shape`: a loop over columns of A and rows of B, `k` of them.
 
@@ -149,7 +141,7 @@ class _Writer:
         zero = ir.Constant(self.vector, [0.0] * self.vector.count)
         old = [[changing(self.vector, zero) for _ in range(vectors)] for _ in range(height)]
         for i, (place, _) in enumerate(moving[2:]):
-            self._ask(place, i == 2)
+            ask_for(builder, place, to_write=i == 2)
         row_of_b = self._load(moving[1][0], vectors)
         new = []
         for row, place in zip(old, self._lines(moving[0][0], a[1], height), strict=True):

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
-from ..lanes import ComplexLanes, Lanes, real_bytes, shuffled, transposed, width_of
+from ..lanes import ComplexLanes, Lanes, ask_for, real_bytes, shuffled, transposed, width_of
 
 __all__ = ["prefetch", "read_packed", "write_packed"]
 
@@ -83,15 +82,10 @@ def write_packed(builder: Any, pointer: Any, numbers: Sequence[Any]) -> None:
 
 def prefetch(builder: Any, pointer: Any, count: int, *, to_write: bool = False) -> None:
     """Fetch into the cache what `read_packed` of `count` reals would read."""
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    shape = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-    function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-    # for reading or writing, into all caches, as data
-    kind = [ir.Constant(word, number) for number in (int(to_write), 3, 1)]
     width = width_of(pointer.type.pointee)
     for line in range(count):  # a number each of all members fills a line of the cache
         place = builder.gep(pointer, [ir.Constant(_INDEX, line * width)])
-        builder.call(function, [builder.bitcast(place, byte), *kind])
+        ask_for(builder, place, to_write=to_write)
 
 
 def _starts(count: int, length: int) -> list[int]:

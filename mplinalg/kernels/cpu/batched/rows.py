@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.extending import intrinsic
 
-from ..lanes import Lanes, shuffled
+from ..lanes import Lanes, ask_for, shuffled
 from .members import BY_COLUMNS, BY_ROWS
 
 __all__ = ["Matrix", "exchanged", "in_turn", "matrix", "prefetch", "registers", "splat", "times"]
@@ -199,16 +198,13 @@ def prefetch(typingctx, address, ahead, count, write):  # type: ignore[no-untype
     every few cache lines it loses sight.
     """
     far, size = ahead.literal_value, count.literal_value
-    is_write = int(write.literal_value)
+    is_write = bool(write.literal_value)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
-        shape = ir.FunctionType(ir.VoidType(), [byte, _PLACE, _PLACE, _PLACE])
-        function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-        hints = [ir.Constant(_PLACE, hint) for hint in (is_write, 3, 1)]
         for line in range(0, size, 64):
             place = builder.add(values[0], ir.Constant(_INDEX, far + line))
-            builder.call(function, [builder.inttoptr(place, byte), *hints])
+            ask_for(builder, builder.inttoptr(place, byte), to_write=is_write)
         return context.get_dummy_value()
 
     return types.void(address, ahead, count, write), codegen
