@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..ops import fem_ops_for
+from ..arguments import choice
+from ..ops import fem_ops_on, is_on_device, ops_for
 from ..ops.fem import Discretization
 from ..precision import Format
 from . import rules
 from .basis import TensorBasis
 from .geometry import Coefficient, Geometry
 from .mesh import StructuredMesh
-from .product import real_array
+from .product import as_array, require_real
 
 Array = Any
 Coefficients = float | NDArray[np.float64] | Callable[..., Any]
@@ -44,7 +45,10 @@ class ElementOperator:
         components: int = 1,
         dirichlet: Any = None,
         dtype: DTypeLike = np.float64,
+        device: str = "cpu",
     ) -> None:
+        choice("device", device, ("cpu", "cuda"))
+        self.device, self.ops = device, fem_ops_on(device)
         if not isinstance(components, int | np.integer) or components < 1:
             raise ValueError(f"components must be a positive integer, got {components!r}")
         self.mesh, self.basis, self.components = mesh, basis, int(components)
@@ -58,6 +62,7 @@ class ElementOperator:
             if not np.array_equal(places, -places[::-1]):  # `lines.halves` counts on it
                 raise ValueError(f"the {name} of the basis must be symmetric to 0, got {places}")
         self.fixed = _fixed_nodes(mesh, basis, dirichlet)
+        self.fixed_places = None if self.fixed is None else self.ops.xp.asarray(self.fixed)
         known = Coefficient(coefficient, mesh.nelem, basis, tensors=self._tensors)
         mapped = mesh.mapped(basis)
 
@@ -77,16 +82,17 @@ class ElementOperator:
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.dtype.char not in "fd":
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self._zero = self.ops.xp.zeros((), self.dtype)  # a number would be sent to a device
         tops: list[float] = []
 
         def watched(elements: NDArray[np.int64]) -> NDArray[np.float64]:
             with np.errstate(over="ignore", invalid="ignore"):  # is found below
                 factors = problem.factors(elements)
-            tops.append(abs(factors).max(initial=0.0))
+            tops.append(float(abs(factors).max()))
             return factors
 
         whole = replace(problem, factors=watched)
-        self._prepared = fem_ops_for(self.basis.B).prepare(whole, self.dtype)
+        self._prepared = self.ops.prepare(whole, self.dtype)
         top, limits = np.max(tops), np.finfo(self.dtype)
         if top != 0 and not limits.tiny <= top <= limits.max:
             raise ValueError(
@@ -105,6 +111,7 @@ class ElementOperator:
         more = f", components={self.components}" if self.components > 1 else ""
         more += "" if self.fixed is None else f", {self.fixed.size} nodes fixed"
         degree = f"p={self.basis.p}, q={self.basis.q}"
+        more += "" if self.device == "cpu" else f", device={self.device!r}"
         return f"{type(self).__name__}({self.mesh!r}, {degree}, {self.dtype}{more})"
 
     # -- products --------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ class ElementOperator:
         Parameters
         ----------
         u : array_like, shape (components, ndof), or flat; (ndof,) of one component
-            Nodal values, converted to the dtype of the operator.
+            Nodal values, converted to the dtype of the operator; of CuPy if its device is "cuda".
         out : ndarray, optional
             Where to put the result: contiguous, of u's shape and the operator's dtype, and not
             overlapping u.
@@ -135,7 +142,7 @@ class ElementOperator:
         ValueError
             u or out has a wrong shape or layout, or they overlap.
         TypeError
-            u is complex, or out has another dtype.
+            u is complex, or not where the operator is; or out has another dtype.
         """
         u = self._values(u, "u")
         flat = u.reshape(self.components, self.ndof)
@@ -146,9 +153,9 @@ class ElementOperator:
             return result
         # rows and columns of fixed nodes are those of the identity
         free = flat.copy()
-        free[:, self.fixed] = 0
+        free[:, self.fixed_places] = self._zero
         self._prepared.apply(free, target)
-        target[:, self.fixed] = flat[:, self.fixed]
+        target[:, self.fixed_places] = flat[:, self.fixed_places]
         return result
 
     def _apply_free(self, u: Array, out: Array) -> None:
@@ -156,7 +163,7 @@ class ElementOperator:
         shape = (self.components, self.ndof)
         self._prepared.apply(u.reshape(shape), target := out.reshape(shape))
         if self.fixed is not None:
-            target[:, self.fixed] = 0
+            target[:, self.fixed_places] = self._zero
 
     def __matmul__(self, u: Array) -> Array:
         return self.apply(u)
@@ -191,12 +198,12 @@ class ElementOperator:
         self._prepared.apply_local(u, result)
         return result
 
-    def diagonal(self) -> NDArray[Any]:
+    def diagonal(self) -> Array:
         """The diagonal of A, shape (ndof,), or (components, ndof) of several; 1 at fixed nodes."""
         shape = (self.components, self.ndof)
-        diagonal = np.broadcast_to(self._element_diagonal(), shape).astype(self.dtype)
+        diagonal = self.ops.xp.broadcast_to(self._element_diagonal(), shape).astype(self.dtype)
         if self.fixed is not None:
-            diagonal[:, self.fixed] = 1
+            diagonal[:, self.fixed_places] = self.ops.xp.ones((), self.dtype)
         return diagonal[0] if self.components == 1 else diagonal
 
     @property
@@ -205,13 +212,15 @@ class ElementOperator:
         return self._prepared.nbytes
 
     def as_linear_operator(self) -> Any:
-        """A, symmetric, as a `scipy.sparse.linalg.LinearOperator` on flat vectors."""
-        from scipy.sparse.linalg import LinearOperator
+        """A, symmetric, as a `scipy.sparse.linalg.LinearOperator` on flat vectors.
+
+        On "cuda" one of `cupyx.scipy.sparse.linalg`.
+        """
 
         def product(u: Array) -> Array:  # some versions of SciPy pass a matrix of one column
-            return self.apply(np.reshape(u, -1))
+            return self.apply(u.reshape(-1))
 
-        return LinearOperator(self.shape, product, rmatvec=product, dtype=self.dtype)
+        return self.ops.linear_operator(self.shape, product, self.dtype)
 
     def astype(self, dtype: DTypeLike) -> Any:
         """The same operator in another dtype, its factors rounded.
@@ -249,7 +258,7 @@ class ElementOperator:
         )
         return other
 
-    def right_hand_side(self, b: Array, values: Any = 0.0) -> NDArray[Any]:
+    def right_hand_side(self, b: Array, values: Any = 0.0) -> Array:
         """What A u is to be, so that u has given values at the fixed nodes.
 
         Parameters
@@ -268,20 +277,29 @@ class ElementOperator:
         b = self._values(b, "b")
         if self.fixed is None:
             return b.copy()
-        shape = (self.components, self.ndof)
-        given = real_array(values, "values")
-        given = self._values(given, "values").reshape(shape) if given.ndim else given
-        lifted = np.zeros(shape, self.dtype)
-        lifted[:, self.fixed] = np.broadcast_to(given, shape)[:, self.fixed]
-        self._prepared.apply(lifted, moved := np.empty_like(lifted))
+        xp, shape = self.ops.xp, (self.components, self.ndof)
+        given = values if np.ndim(values) == 0 else self._values(values, "values").reshape(shape)
+        given = require_real(xp.asarray(given), "values")
+        lifted = xp.zeros(shape, self.dtype)
+        lifted[:, self.fixed_places] = xp.broadcast_to(given, shape)[:, self.fixed_places]
+        self._prepared.apply(lifted, moved := xp.empty_like(lifted))
         result = b.reshape(shape) - moved
-        result[:, self.fixed] = lifted[:, self.fixed]
+        result[:, self.fixed_places] = lifted[:, self.fixed_places]
         return result.reshape(b.shape)
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _converted(self, u: Array, name: str) -> Array:
-        return np.ascontiguousarray(real_array(u, name), self.dtype)
+    def _converted(self, u: Array, name: str, dtype: DTypeLike | None = None) -> Array:
+        """A contiguous array of where the operator computes, in its dtype or another one."""
+        u = as_array(u, name)
+        if is_on_device(u) != (self.device == "cuda"):
+            kind = f"{type(u).__module__}.{type(u).__qualname__}"
+            raise TypeError(
+                f"{name} is of type {kind}, but the operator computes on {self.device!r}: nothing "
+                "is moved to or from a device unasked"
+            )
+        ops_for(u)
+        return self.ops.xp.ascontiguousarray(require_real(u, name), dtype or self.dtype)
 
     def _values(self, u: Array, name: str) -> Array:
         """Nodal values of a shape that `apply` takes, contiguous, in the operator's dtype."""
@@ -297,34 +315,36 @@ class ElementOperator:
             )
 
     def _result(self, u: Array, out: Array | None) -> Array:
+        xp = self.ops.xp
         if out is None:
-            return np.empty_like(u)
-        if type(out) is not np.ndarray or out.dtype != self.dtype:
+            return xp.empty_like(u)
+        if type(out) is not xp.ndarray or out.dtype != self.dtype:
             kind = f"{type(out).__name__} {getattr(out, 'dtype', '')}".rstrip()
             raise TypeError(f"out must be an ndarray of {self.dtype}, got {kind}")
-        if out.shape != u.shape or not out.flags.carray:
+        is_usable = out.flags.c_contiguous if self.device == "cuda" else out.flags.carray
+        if out.shape != u.shape or not is_usable:
             raise ValueError(
                 f"out must be contiguous, writeable and of shape {u.shape}; got {out.shape}, "
                 f"strides {out.strides}"
             )
-        if np.may_share_memory(u, out):
+        if xp.may_share_memory(u, out):
             raise ValueError("out must not overlap u")
         return out
 
-    def _element_diagonal(self) -> NDArray[np.float64]:
+    def _element_diagonal(self) -> Array:
         """The diagonal for one component, no nodes fixed."""
         mesh, basis = self.mesh, self.basis
         nodes, points = (basis.p + 1,) * mesh.dim, (basis.q,) * mesh.dim
-        local = np.empty((mesh.nelem, 1, *nodes))
+        local = self.ops.xp.empty((mesh.nelem, 1, *nodes))
         step = max(1, _CHUNK // basis.q**mesh.dim)
         for start in range(0, mesh.nelem, step):
             elements = np.arange(start, min(start + step, mesh.nelem))
             factors = self._prepared.factors(elements).astype(np.float64)
             factors = factors.reshape(len(elements), *points, -1)
-            local[elements, 0] = self._squares(factors)
+            local[start : start + step, 0] = self._squares(factors)
         return mesh.scatter(local, basis)
 
-    def _squares(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _squares(self, factors: Array) -> Array:
         """Diagonals of the matrices of some elements, of their factors (m, q, ..., q, count)."""
         raise NotImplementedError
 

@@ -24,17 +24,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import LinAlgError
-from ..ops import fem_ops_for
+from ..ops import ops_for
 from ..ops.fem import FemOps
 from ..precision import Format, working_format
 from ..report import RungOutcome
 from .element_operator import ElementOperator
-from .product import real_array
 
-Array = NDArray[Any]
+Array = Any
 
 __all__ = ["Iteration"]
 
@@ -68,7 +66,9 @@ class Level:
         """out <- scale A p."""
         if not self.fmt.is_native:
             size = p.dtype.type(_power_of_two(p))
-            p = self.fmt.round(p / size) * size
+            p = p / size
+            ops_for(p).round(p[None], self.fmt)
+            p *= size
         self.operator._apply_free(p, out)
 
 
@@ -84,13 +84,14 @@ class Iteration:
     ) -> None:
         self.operator, self.limit, self.jacobi = operator, limit, jacobi
         self.working = working_format(operator.dtype)
+        self.ops: FemOps = operator.ops
+        xp = self.ops.xp
         self.given = self._finite(b, "b")
-        first = np.zeros_like(self.given) if x0 is None else self._finite(x0, "x0")
+        first = xp.zeros_like(self.given) if x0 is None else self._finite(x0, "x0")
         with np.errstate(over="ignore"):
             self.prescribed = self._at_fixed(self.given).astype(operator.dtype)
-        if not np.isfinite(self.prescribed).all():
+        if not xp.isfinite(self.prescribed).all():
             raise ValueError(f"b must be within the range of {operator.dtype} at fixed nodes")
-        self.ops: FemOps = fem_ops_for(self.given)
         b, u = self._free(self.given), self._free(first)
         self.scale = _power_of_two(b)
         with np.errstate(over="ignore"):  # of x0: then its residual is not finite
@@ -170,44 +171,47 @@ class Iteration:
     def diagonal(self) -> Array:
         """The diagonal of A, flat; at fixed nodes, which do not matter, its largest entry."""
         diagonal: Array = self.operator.diagonal().reshape(self.operator.components, -1)
-        if self.operator.fixed is not None:
-            diagonal[:, self.operator.fixed] = 0
-            diagonal[:, self.operator.fixed] = diagonal.max() or 1
+        fixed = self.operator.fixed_places
+        if fixed is not None:
+            diagonal[:, fixed] = 0
+            diagonal[:, fixed] = float(diagonal.max()) or 1.0
         diagonal = diagonal.reshape(-1)
-        if not np.isfinite(diagonal).all():  # of factors that are, but not their sums
+        xp = self.ops.xp
+        if not xp.isfinite(diagonal).all():  # of factors that are, but not their sums
             raise LinAlgError("The diagonal of the operator overflows: scale the coefficient.")
-        bad = np.flatnonzero(diagonal <= 0)
+        bad = xp.flatnonzero(diagonal <= 0)[:1]
         if bad.size:
             raise LinAlgError(
-                f"The operator is not positive definite: entry {bad[0]} of its diagonal is "
-                f"{diagonal[bad[0]]:.3g}."
+                f"The operator is not positive definite: entry {int(bad[0])} of its diagonal is "
+                f"{float(diagonal[bad[0]]):.3g}."
             )
         return diagonal
 
     def _residual(self, u: Array) -> tuple[Array, float]:
         """b - A u and its norm."""
         with self._timed("residual"):
-            self.operator._apply_free(u, r := np.empty_like(u))
-            np.subtract(self.b, r, out=r)
+            self.operator._apply_free(u, r := self.ops.xp.empty_like(u))
+            self.ops.xp.subtract(self.b, r, out=r)
             return r, math.sqrt(self.ops.dot(r, r))
 
     def _free(self, vector: Array) -> Array:
         """A flat copy with zeros at fixed nodes."""
         vector = vector.reshape(self.operator.components, -1).copy()
-        if self.operator.fixed is not None:
-            vector[:, self.operator.fixed] = 0
+        if self.operator.fixed_places is not None:
+            vector[:, self.operator.fixed_places] = 0
         return vector.ravel()
 
     def _at_fixed(self, vector: Array) -> Array:
         """The values at fixed nodes, shape (components, nodes)."""
-        fixed = [] if self.operator.fixed is None else self.operator.fixed
+        fixed = self.operator.fixed_places
+        fixed = slice(0) if fixed is None else fixed
         return vector.reshape(self.operator.components, -1)[:, fixed]
 
     def _finite(self, vector: Any, name: str) -> Array:
         """Nodal values in double precision: what single precision cannot hold, its scale can."""
-        vector = np.ascontiguousarray(real_array(vector, name), np.float64)
+        vector = self.operator._converted(vector, name, np.float64)
         self.operator._require_shape(vector, name)
-        if not np.isfinite(vector).all():
+        if not self.ops.xp.isfinite(vector).all():
             raise ValueError(f"{name} must be finite; it holds NaN or infinity")
         return vector
 
@@ -220,13 +224,13 @@ class Iteration:
         with np.errstate(over="ignore", under="ignore"):
             u = (self.u.astype(np.float64) * self.scale).astype(dtype)
             kept = (u / np.float64(self.scale)).astype(dtype)
-        if self.is_met and not np.array_equal(kept, self.u):
+        if self.is_met and not (kept == self.u).all():
             self.r, self.left = self._residual(kept)
             if not self.is_met:
                 self.outcomes[-1] = self.outcomes[-1]._replace(outcome="out of range")
         u = u.reshape(self.operator.components, -1)
-        if self.operator.fixed is not None:
-            u[:, self.operator.fixed] = self.prescribed
+        if self.operator.fixed_places is not None:
+            u[:, self.operator.fixed_places] = self.prescribed
         return u.reshape(self.given.shape)
 
     @contextmanager
@@ -250,7 +254,8 @@ class Descent:
     def __init__(self, ops: FemOps, level: Level, r: Array) -> None:
         self.ops, self.level = ops, level
         self.r = r.astype(level.operator.dtype)
-        self.x, self._product = np.zeros_like(self.r), np.empty_like(self.r)
+        xp = ops.xp
+        self.x, self._product = xp.zeros_like(self.r), xp.empty_like(self.r)
         self._p = level.weights * self.r
         self._rz = self._next = ops.dot(self.r, self._p)
         self.size = math.inf
@@ -287,7 +292,7 @@ class Descent:
 
 def _power_of_two(vector: Array) -> float:
     """The power of two above the largest entry, within a safe range; 1 for zeros."""
-    top = float(abs(vector).max(initial=0.0))
+    top = float(abs(vector).max()) if vector.size else 0.0
     if not 0 < top < math.inf:
         return 1.0
     largest = np.finfo(vector.dtype).maxexp - 3

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ops import ops_for
+from ..ops.array_fem import from_elements, node_windows, to_elements
 from .basis import TensorBasis
 from .geometry import Geometry, Mapped
 from .product import as_array, real_array
@@ -192,9 +193,7 @@ class StructuredMesh:
         if u.ndim not in (1, 2) or u.shape[-1] != math.prod(shape):
             ndof = math.prod(shape)
             raise ValueError(f"Expected u of shape ({ndof},) or (ncomp, {ndof}), got {u.shape}")
-        windows = self._windows(u.reshape(-1, *shape), n)
-        windows = ops_for(u).xp.moveaxis(windows, 0, self.dim)
-        return windows.reshape(self.nelem, windows.shape[self.dim], *(n,) * self.dim)
+        return to_elements(ops_for(u).xp, u, self.cells, n)
 
     def scatter(self, v: Array, basis: TensorBasis) -> Array:
         """Sum over elements: the transpose of `gather`.
@@ -216,25 +215,14 @@ class StructuredMesh:
         ValueError
             v has another shape.
         """
-        v, shape, n = as_array(v, "v"), self.node_shape(basis), basis.p + 1
-        tail = (n,) * self.dim
+        v, tail = as_array(v, "v"), (basis.p + 1,) * self.dim
+        self.node_shape(basis)  # is there one?
         if v.ndim != 2 + self.dim or (v.shape[0], *v.shape[2:]) != (self.nelem, *tail):
             sizes = ", ".join(map(str, tail))
             raise ValueError(f"Expected v of shape ({self.nelem}, ncomp, {sizes}), got {v.shape}")
-        xp, ncomp = ops_for(v).xp, v.shape[1]
         v = v.astype(np.intp) if v.dtype.kind == "b" else v
-        v = xp.moveaxis(v.reshape(*reversed(self.cells), ncomp, *tail), self.dim, 0)
-        for axis in range(self.dim):
-            # cells that are left: dim - axis axes; nodes of this dimension: the first behind them
-            v = xp.moveaxis(v, (1, 1 + self.dim - axis), (-2, -1))
-            whole = xp.empty((*v.shape[:-2], v.shape[-2] * basis.p + 1), v.dtype)
-            inner = v[..., :-1]
-            whole[..., :-1] = inner.reshape(*inner.shape[:-2], -1)
-            whole[..., -1] = 0
-            whole[..., basis.p :: basis.p] += v[..., -1]
-            v = whole
-        v = v.reshape(ncomp, math.prod(shape))
-        return v[0] if ncomp == 1 else v
+        sums = from_elements(ops_for(v).xp, v, self.cells)
+        return sums[0] if len(sums) == 1 else sums
 
     def geometry(self, basis: TensorBasis, elements: Any = None) -> Geometry:
         """Quadrature points, weights and inverse Jacobians on the mapped elements.
@@ -272,14 +260,8 @@ class StructuredMesh:
 
     def mapped(self, basis: TensorBasis) -> Mapped:
         """The elements, of which geometry may be computed a part at a time."""
-        grid = self.coordinates(basis).reshape(self.dim, *self.node_shape(basis))
-        return Mapped(self._windows(grid, basis.p + 1), basis)
-
-    def _windows(self, u: Array, n: int) -> Array:
-        """A view of nodal values (k, ...) on a grid by element, (k, nz, ny, nx, n, n, n)."""
-        axes = tuple(range(1, 1 + self.dim))
-        view = ops_for(u).xp.lib.stride_tricks.sliding_window_view(u, (n,) * self.dim, axis=axes)
-        return view[(slice(None), *(slice(None, None, n - 1),) * self.dim)]
+        nodes = node_windows(np, self.coordinates(basis), self.cells, basis.p + 1)
+        return Mapped(nodes, basis)
 
 
 def _one_each(name: str, given: Any, dim: int, kind: Any, least: int) -> Sequence[Any]:

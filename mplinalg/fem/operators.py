@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..ops import ops_for
 from .basis import TensorBasis
 from .element_operator import ElementOperator
 from .geometry import Geometry
@@ -35,10 +36,13 @@ class MassOperator(ElementOperator):
         the boundary of the mesh, or their numbers.
     dtype : {float64, float32}
         What is computed in. The geometry is computed in double precision.
+    device : {"cpu", "cuda"}
+        Where the operator is applied: to arrays of NumPy, or to those of CuPy on the device that is
+        current now. The geometry is computed on the CPU, and the factors are moved.
 
     Attributes
     ----------
-    mesh, basis, components, dtype
+    mesh, basis, components, dtype, device
         As given.
     shape : (int, int)
         ``components * ndof``, twice.
@@ -66,7 +70,9 @@ class MassOperator(ElementOperator):
     each point. By sum factorization [1]_ the work for each node grows like p; that of a matrix
     grows like p^dim.
 
-    Results are the same bits for every number of threads, which is that of SciPy's BLAS.
+    Results are the same bits for every number of threads, which is that of SciPy's BLAS. On a
+    device they are the same bits every time, too: what elements have for the nodes that they share
+    is written beside the result, and summed up in a second pass.
 
     References
     ----------
@@ -94,7 +100,7 @@ class MassOperator(ElementOperator):
     def _factors(geometry: Geometry, coefficient: Array) -> Array:
         return geometry.weights * coefficient
 
-    def _squares(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _squares(self, factors: Array) -> Array:
         return _transposed([self.basis.B**2] * self.mesh.dim, factors[..., 0])
 
 
@@ -114,11 +120,12 @@ class DiffusionOperator(ElementOperator):
     components : int
     dirichlet : "boundary" or array_like of int, optional
     dtype : {float64, float32}
+    device : {"cpu", "cuda"}
         As of `MassOperator`. Without fixed nodes A is singular: constants are in its null space.
 
     Attributes
     ----------
-    mesh, basis, components, dtype, shape, ndof, fixed, nbytes
+    mesh, basis, components, dtype, device, shape, ndof, fixed, nbytes
         As of `MassOperator`.
 
     Raises
@@ -171,7 +178,7 @@ class DiffusionOperator(ElementOperator):
             [np.einsum("ek...,ek...->e...", left[:, a], inverse[:, b]) for a, b in pairs], axis=-1
         )
 
-    def _squares(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _squares(self, factors: Array) -> Array:
         B, D, dim = self.basis.B, self.basis.D, self.mesh.dim
         total: Any = 0.0
         for k, (a, b) in enumerate(_upper(dim)):
@@ -183,7 +190,7 @@ class DiffusionOperator(ElementOperator):
 
 def bake_off(
     number: int, mesh: StructuredMesh, p: int, *, dirichlet: Any = None,
-    dtype: DTypeLike = np.float64,
+    dtype: DTypeLike = np.float64, device: str = "cpu",
 ) -> ElementOperator:  # fmt: skip
     """The operator of one of CEED's bake-off problems BP1 to BP6, by which codes are compared.
 
@@ -197,6 +204,7 @@ def bake_off(
         Degree.
     dirichlet : "boundary" or array_like of int, optional
     dtype : {float64, float32}
+    device : {"cpu", "cuda"}
         As of `MassOperator`.
 
     Returns
@@ -224,7 +232,7 @@ def bake_off(
     basis = TensorBasis.lagrange(mesh.dim, p, q, quadrature=rule)
     kind = MassOperator if number <= 2 else DiffusionOperator
     components = 1 if number % 2 else mesh.dim
-    return kind(mesh, basis, components=components, dirichlet=dirichlet, dtype=dtype)
+    return kind(mesh, basis, components=components, dirichlet=dirichlet, dtype=dtype, device=device)
 
 
 def _upper(dim: int) -> list[tuple[int, int]]:
@@ -232,9 +240,11 @@ def _upper(dim: int) -> list[tuple[int, int]]:
     return [(a, b) for a in range(dim) for b in range(a, dim)]
 
 
-def _transposed(matrices: list[Array], v: NDArray[np.float64]) -> NDArray[np.float64]:
+def _transposed(matrices: list[NDArray[np.float64]], v: Array) -> Array:
     """``sum_q M_x[q, i] M_y[r, j] ... v[e, ..., r, q]``; x is the last axis."""
+    xp = ops_for(v).xp
     for axis, matrix in enumerate(matrices):
         position = v.ndim - 1 - axis
-        v = np.moveaxis(np.tensordot(v, matrix, axes=(position, 0)), -1, position)
+        v = xp.tensordot(v, xp.asarray(matrix), axes=(position, 0))
+        v = xp.moveaxis(v, -1, position)
     return v

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import BatchedOps, batched_ops_for, fem_ops_for, is_on_device
+from ..ops import BatchedOps, batched_ops_for, is_on_device
 from ..ops.exchange import from_dlpack
 from ..precision import Format
 
@@ -124,17 +124,29 @@ def as_array(x: Any, name: str) -> Array:
 
 
 def real_array(x: Any, name: str) -> Array:
-    """`x` as an array of real numbers, of any dtype, that finite elements can be computed with.
+    """`x` as an array of NumPy of real numbers, of any dtype.
+
+    Raises
+    ------
+    TypeError
+        Complex numbers, or none at all; arrays on a device.
+    """
+    x = require_real(as_array(x, name), name)
+    if is_on_device(x):
+        raise TypeError(
+            f"{name} is used on the host, and nothing is moved there unasked: give {name}.get()"
+        )
+    return x
+
+
+def require_real(x: Array, name: str) -> Array:
+    """`x`, if its numbers are real.
 
     Raises
     ------
     TypeError
         Complex numbers, or none at all.
-    NotImplementedError
-        Arrays of a backend that has no finite elements.
     """
-    x = as_array(x, name)
-    fem_ops_for(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got {x.dtype}")
     return x

@@ -5,6 +5,7 @@ from .dispatch import (
     batched_ops_for,
     direct_ops_for,
     fem_ops_for,
+    fem_ops_on,
     is_on_device,
     is_on_host,
     ops_for,
@@ -14,6 +15,6 @@ from .protocol import Conversion, Counters, DirectOps, Ops
 
 __all__ = [
     "NOT_FINITE", "BatchedOps", "Conversion", "Counters", "DirectOps", "FactoredBatch", "Judged",
-    "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_for", "is_on_device",
-    "is_on_host", "ops_for", "update_ops_for",
+    "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_for", "fem_ops_on",
+    "is_on_device", "is_on_host", "ops_for", "update_ops_for",
 ]  # fmt: skip

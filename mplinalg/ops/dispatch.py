@@ -62,12 +62,19 @@ def fem_ops_for(*arrays: Any) -> FemOps:
     ------
     TypeError, ValueError
         As `ops_for`.
-    NotImplementedError
-        For arrays on a device.
     """
-    if ops_for(*arrays) is _NUMPY:
-        return _numpy_fem()
-    raise NotImplementedError("finite elements are computed on NumPy arrays in this version")
+    return _numpy_fem() if ops_for(*arrays) is _NUMPY else _cupy_fem()
+
+
+def fem_ops_on(device: str) -> FemOps:
+    """The backend of finite elements on "cpu", or "cuda".
+
+    Raises
+    ------
+    ImportError
+        CuPy is not installed.
+    """
+    return _numpy_fem() if ops_on(device) is _NUMPY else _cupy_fem()
 
 
 def update_ops_for(*arrays: Any) -> UpdateOps:
@@ -132,6 +139,13 @@ def _numpy_fem() -> FemOps:
     from .numpy_fem import NumpyFem
 
     return NumpyFem()
+
+
+@functools.cache
+def _cupy_fem() -> Any:
+    from .cupy_fem import CupyFem
+
+    return CupyFem()
 
 
 @functools.cache

@@ -73,6 +73,11 @@ class FemOps(Protocol):
     def prepare(self, problem: Discretization, dtype: np.dtype) -> Prepared:
         """Compute the factors and lay them out; kernels are compiled when they are first used."""
 
+    def linear_operator(
+        self, shape: tuple[int, int], product: Callable[[Array], Array], dtype: np.dtype
+    ) -> Any:
+        """A symmetric linear operator as iterative solvers for such arrays want it."""
+
     # Vectors are flat; sums are taken in double precision, in an order that is always the same.
 
     def dot(self, x: Array, y: Array) -> float:

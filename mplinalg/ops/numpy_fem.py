@@ -36,6 +36,13 @@ class NumpyFem:
     def prepare(self, problem: Discretization, dtype: np.dtype) -> NumpyElements:
         return NumpyElements(problem, np.dtype(dtype))
 
+    def linear_operator(
+        self, shape: tuple[int, int], product: Callable[[Array], Array], dtype: np.dtype
+    ) -> Any:
+        from scipy.sparse.linalg import LinearOperator
+
+        return LinearOperator(shape, product, rmatvec=product, dtype=dtype)
+
     def dot(self, x: Array, y: Array) -> float:
         from ..kernels.cpu.fem import vectors
 

@@ -193,6 +193,15 @@ def diagonal(a: ndarray, offset: int = 0, axis1: int = 0, axis2: int = 1) -> nda
     return require_array(a).diagonal(offset, axis1, axis2)
 
 
+def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    """Of `cupy.lib.stride_tricks`."""
+    x = require_array(x)
+    return ndarray(
+        x.shape if shape is None else shape, x.dtype, x.data,
+        x.strides if strides is None else strides,
+    )  # fmt: skip
+
+
 @_own
 def fill_diagonal(a: ndarray, val: Any, wrap: bool = False) -> None:
     reads: list[ndarray] = []

@@ -86,6 +86,25 @@ def solve_triangular(
     return run("solve_triangular", solve, (require_array(a), require_array(b)), {})
 
 
+class LinearOperator:
+    """Of `cupyx.scipy.sparse.linalg`."""
+
+    def __init__(
+        self, shape: tuple[int, int], matvec: Any, rmatvec: Any = None, matmat: Any = None,
+        dtype: Any = None, rmatmat: Any = None,
+    ) -> None:  # fmt: skip
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self._matvec, self._rmatvec = matvec, rmatvec
+
+    def matvec(self, x: ndarray) -> ndarray:
+        """A x."""
+        return self._matvec(require_array(x)).reshape(x.shape)
+
+    def rmatvec(self, x: ndarray) -> ndarray:
+        """A^H x."""
+        return self._rmatvec(require_array(x)).reshape(x.shape)
+
+
 CUSOLVER = {"gesv": gesv, "gels": gels}
 LAPACK = {"gesv": gesv, "gels": gels, "posv": posv}
 SCIPY = {"solve_triangular": solve_triangular}

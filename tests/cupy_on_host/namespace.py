@@ -26,7 +26,7 @@ from . import (
     transforms,
 )
 from .array import ndarray
-from .functions import FUNCTIONS
+from .functions import FUNCTIONS, as_strided
 from .settings import settings
 from .ufuncs import UFUNCS, ufunc
 
@@ -150,6 +150,8 @@ MODULES: dict[str, dict[str, Any]] = {
     "cupy": TOP,
     "cupy.fft": transforms.FUNCTIONS,
     "cupy.linalg": linalg.FUNCTIONS,
+    "cupy.lib": {},
+    "cupy.lib.stride_tricks": {"as_strided": as_strided},
     "cupy.random": generators.FUNCTIONS,
     "cupy.cuda": CUDA,
     "cupy.cuda.compiler": {"CompileException": kernels.CompileException},
@@ -172,6 +174,8 @@ MODULES: dict[str, dict[str, Any]] = {
     "cupyx.lapack": linalg.LAPACK,
     "cupyx.scipy": {},
     "cupyx.scipy.linalg": linalg.SCIPY,
+    "cupyx.scipy.sparse": {},
+    "cupyx.scipy.sparse.linalg": {"LinearOperator": linalg.LinearOperator},
 }
 """Names of each module; a module is an attribute of the one that it stands in."""
 

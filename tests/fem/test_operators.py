@@ -7,10 +7,7 @@ import pytest
 
 from mplinalg.fem import DiffusionOperator, MassOperator, StructuredMesh, TensorBasis
 
-from ..device import cupy
 from .assembled import Assembled, bent, error
-
-__all__ = ["cupy"]  # a fixture
 
 U = {np.float64: 2.0**-53, np.float32: 2.0**-24}
 # elements fewer than a register has lanes (1, 3), as many, one more, and others
@@ -297,10 +294,3 @@ def test_nothing_outside_is_touched(cells, p, dtype, rng):
     assert np.isnan(out[:guard]).all()
     assert np.isnan(out[guard + n :]).all()
     assert np.array_equal(out[inside], operator @ u[inside].copy())
-
-
-def test_arrays_on_a_device_are_refused(cupy):
-    mesh, basis, _ = made((9,), 2)
-    operator = DiffusionOperator(mesh, basis)
-    with pytest.raises(NotImplementedError, match="NumPy arrays"):
-        operator @ cupy.zeros(operator.ndof)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalogue_batched, catalogue_nn
+from . import catalogue_batched, catalogue_fem, catalogue_nn
 
 __all__ = ["BY_NAME", "FOLDER", "KERNELS", "Kernel"]
 
@@ -386,6 +386,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_residuals(),
     *_products(),
     *(Kernel(**entry) for entry in catalogue_batched.entries()),
+    *(Kernel(**entry) for entry in catalogue_fem.entries()),
     *(Kernel(**entry) for entry in catalogue_nn.entries()),
 )
 

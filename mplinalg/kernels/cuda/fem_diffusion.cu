@@ -1,0 +1,104 @@
+// Diffusion operators, element by element
+//
+// out_e = B' (D1' w_1 + D2' w_2 (+ D3' w_3)),  w_a = sum_b G_ab D_b B u_e at each point
+//
+// D_a differentiates along axis a the polynomial that interpolates at the points: `slope`, (q, q) by
+// rows. G is symmetric: `factors` has its upper triangle by rows, q^DIM numbers of each entry one
+// after another. All else is as in fem_mass.cu.
+//
+// Of a plane of points, fluxes along x and y change hands in shared memory, in two places by turns,
+// so that there is one barrier a plane; derivatives along z stay in a thread. What the plane has for
+// its own nodes waits in the cube, whose values have been read by then: the loop over planes needs
+// no numbered registers, and is not unrolled. Factors are loaded a plane ahead.
+//
+// Launch: Layout::THREADS threads, a block for every Layout::ELEMENTS elements.
+// Bytes: u, out, and six factors a point, which outweigh the rest: BP5 at p = 7, double: 72 B of
+// factors and 30 B of nodal values and shares for each unknown, so 42e9 unknowns a second at
+// 4.3 TB/s. Flops: 12 q a point and 15, at p = 7 330 for each unknown.
+//
+// After Swirydowicz, Chalmers, Karakus and Warburton, Int. J. High Perform. Comput. Appl. 33 (2019)
+// 735: a plane of threads that goes through the element.
+#include "fem.cuh"
+
+template <class T, int DIM, int Q> struct Shared {
+    T cubes[Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::POINTS];
+    T fluxes[2][2][Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::PLANE];
+    Table<T, Q, Layout<DIM, Q>::THREADS> values, slopes;
+};
+
+// The factors at the thread's point of a plane.
+template <class T, int DIM> struct Metric {
+    static constexpr int COUNT = DIM * (DIM + 1) / 2;
+    T g[COUNT];
+    __device__ void load(const T* from, int points, bool is_point) {
+#pragma unroll
+        for (int at = 0; at < COUNT; ++at) g[at] = is_point ? from[at * points] : T(0);
+    }
+};
+
+template <class T, int DIM, int Q>
+__global__ void __launch_bounds__(Layout<DIM, Q>::THREADS, (Layout<DIM, Q>::BLOCKS))
+fem_diffusion(int count, int components, int n, int q, const T* __restrict__ interp,
+              const T* __restrict__ slope, const T* __restrict__ factors, long long stride,
+              const T* __restrict__ u, int cx, int cy, long long ax, long long ay, long long az,
+              long long sy, long long sz, long long plane, T* __restrict__ out,
+              T* __restrict__ shares) {
+    using L = Layout<DIM, Q>;
+    DYNAMIC_SHARED(memory);
+    Shared<T, DIM, Q>& shared = *reinterpret_cast<Shared<T, DIM, Q>*>(memory);
+    Table<T, Q, L::THREADS>&values = shared.values, &slopes = shared.slopes;
+    Column<DIM, Q> column(count, n, cx, cy, ax, ay, az, sy, sz);
+    const int i = column.i, j = column.j, place = j * Q + i;
+    T* const cube = shared.cubes[column.slot];
+    if (interp) values.load(interp, q, n);
+    slopes.load(slope, q, q);
+    __syncthreads();
+    const bool has_points = column.element < count && i < q && j < q;
+    const int points = DIM == 3 ? q * q * q : q * q;
+    const T* const own = factors + column.element * stride + j * q + i;
+    for (int c = 0; c < components; ++c) {
+        T v[L::DEPTH], total[L::DEPTH];
+        load<T, DIM, Q>(column, u, v);
+        Metric<T, DIM> metric;
+        metric.load(own, points, has_points);
+        if (interp) along_all<T, DIM, Q>(values.turned, i, j, cube, v);
+        share<T, DIM, Q>(v, cube, place);
+#pragma unroll
+        for (int k = 0; k < L::DEPTH; ++k) total[k] = T(0);
+#pragma unroll 1
+        for (int k = 0; k < L::DEPTH; ++k) {
+            T* const here = cube + k * L::PLANE;
+            const T gx = dot<T, Q>(slopes.turned, i, here + j * Q, 1);
+            const T gy = dot<T, Q>(slopes.turned, j, here + i, Q);
+            const T* const g = metric.g;
+            T wx, wy;
+            if constexpr (DIM == 2) {
+                wx = g[0] * gx + g[1] * gy;
+                wy = g[1] * gx + g[2] * gy;
+            } else {
+                T gz = T(0);
+#pragma unroll
+                for (int l = 0; l < Q; ++l) gz += slopes.plain[k * Q + l] * v[l];
+                wx = g[0] * gx + g[1] * gy + g[2] * gz;
+                wy = g[1] * gx + g[3] * gy + g[4] * gz;
+                const T wz = g[2] * gx + g[4] * gy + g[5] * gz;
+#pragma unroll
+                for (int l = 0; l < Q; ++l) total[l] += slopes.plain[k * Q + l] * wz;
+                metric.load(own + (k + 1) * q * q, points, has_points && k + 1 < q);
+            }
+            T* const along_x = shared.fluxes[k % 2][0][column.slot];
+            T* const along_y = shared.fluxes[k % 2][1][column.slot];
+            along_x[place] = wx;
+            along_y[place] = wy;
+            __syncthreads();
+            here[place] = dot<T, Q>(slopes.plain, i, along_x + j * Q, 1) +
+                          dot<T, Q>(slopes.plain, j, along_y + i, Q);
+        }
+#pragma unroll
+        for (int k = 0; k < L::DEPTH; ++k) total[k] += cube[k * L::PLANE + place];
+        if (interp) along_all<T, DIM, Q>(values.plain, i, j, cube, total);
+        const long long before = static_cast<long long>(column.element) * components + c;
+        store<T, DIM, Q>(column, total, out, shares ? shares + before * surface<DIM>(n) : nullptr);
+        column.first += plane;
+    }
+}
