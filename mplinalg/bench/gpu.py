@@ -39,7 +39,7 @@ TESTS = "gpu_tests"
 STAGES: Mapping[str, float] = {
     "gpu_ceilings": 3, TESTS: 4, "gpu_dense_solve": 7, "gpu_accuracy": 3, "gpu_spd_solve": 2,
     "gpu_nn": 3, "gpu_batched_gemm": 2, "gpu_batched_solve": 2, "gpu_many_rhs": 2, "gpu_qr": 2,
-    "gpu_least_squares": 2, "gpu_contraction": 1, "gpu_out_of_core": 3,
+    "gpu_least_squares": 2, "gpu_fem": 2, "gpu_contraction": 1, "gpu_out_of_core": 3,
 }  # fmt: skip
 """Names and weights of the stages, in order."""
 _KEPT = 8000

@@ -32,6 +32,20 @@ def test_every_row_of_many_small_problems(cupy_on_host, name):
         assert problem.traffic(None) > 0
 
 
+def test_finite_elements(cupy_on_host):
+    """Of few unknowns, and every degree; the peers' answers are ours."""
+    suite = catalogue.load("gpu_fem")
+    for parameters in suite.cases([1, 2, 7]):
+        problem = suite.build(np.random.default_rng(0), **parameters)
+        for method in (problem.ours, *problem.peers.values()):
+            assert problem.error(method()) <= problem.bound, parameters
+        assert problem.unknowns > 100
+        assert problem.traffic(None) >= 24 * problem.unknowns
+        answer = problem.ours()
+        for wrong in (answer.get(), answer[1:], answer * np.nan, answer * (1 + 1e-9)):
+            assert not problem.error(wrong) <= problem.bound
+
+
 @pytest.mark.parametrize("name", MANY)
 def test_an_answer_that_is_none(cupy_on_host, name):
     """On the host, of another shape, not finite: not good, whatever the numbers."""

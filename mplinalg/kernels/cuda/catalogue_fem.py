@@ -16,12 +16,12 @@ _ARGUMENTS = {
 }
 _REGISTERS: dict[str, dict[str, dict[int, tuple[int, ...]]]] = {
     "fem_mass": {
-        "float": {2: (32, 32, 32), 3: (48, 48, 56, 72, 88, 112, 112)},
-        "double": {2: (32, 32, 32), 3: (56, 64, 80, 104, 120, 128, 160)},
+        "float": {2: (32, 32, 32), 3: (48, 48, 56, 80, 88, 112, 120)},
+        "double": {2: (32, 32, 32), 3: (56, 64, 80, 112, 120, 128, 160)},
     },
     "fem_diffusion": {
-        "float": {2: (48, 64, 72), 3: (72, 96, 96, 104, 120, 128, 144)},
-        "double": {2: (72, 80, 80), 3: (80, 120, 128, 128, 128, 128, 192)},
+        "float": {2: (48, 48, 48), 3: (64, 80, 80, 96, 104, 120, 128)},
+        "double": {2: (48, 48, 48), 3: (80, 104, 112, 128, 128, 128, 184)},
     },
 }
 """The most that an instance takes on any architecture, by type, dimensions and points."""
@@ -67,7 +67,5 @@ def entries() -> list[dict[str, Any]]:
 
 
 def _numbers(name: str, dim: int, q: int) -> int:
-    """In shared memory: cubes, tables, and planes of fluxes."""
-    elements = 256 // q**2
-    cubes = elements * q**dim
-    return cubes + 2 * q**2 if name == "fem_mass" else cubes + 4 * q**2 * (1 + elements)
+    """In shared memory: a cube an element, or two; a table and its transpose, or two."""
+    return (1 if name == "fem_mass" else 2) * (256 // q**2 * q**dim + 2 * q**2)

@@ -95,15 +95,6 @@ __device__ __forceinline__ void share(const T (&v)[Layout<DIM, Q>::DEPTH], T* cu
     __syncthreads();
 }
 
-// The sum of table[l, own] line[l step].
-template <class T, int Q>
-__device__ __forceinline__ T dot(const T* table, int own, const T* line, int step) {
-    T sum = T(0);
-#pragma unroll
-    for (int l = 0; l < Q; ++l) sum += table[l * Q + own] * line[l * step];
-    return sum;
-}
-
 // v[k] <- the sum of table[l, own] times the l-th of a line in plane k of the cube.
 template <class T, int DIM, int Q>
 __device__ __forceinline__ void along(const T* table, int own, const T* line, int step,

@@ -6,23 +6,24 @@
 // rows. G is symmetric: `factors` has its upper triangle by rows, q^DIM numbers of each entry one
 // after another. All else is as in fem_mass.cu.
 //
-// Of a plane of points, fluxes along x and y change hands in shared memory, in two places by turns,
-// so that there is one barrier a plane; derivatives along z stay in a thread. What the plane has for
-// its own nodes waits in the cube, whose values have been read by then: the loop over planes needs
-// no numbered registers, and is not unrolled. Factors are loaded a plane ahead.
+// Derivatives and fluxes along x and y change hands in shared memory, of all planes at once, so that
+// a number of a table is loaded once for all of them; those along z stay in a thread. In between a
+// thread goes through its points plane by plane: what it has for x and y stands at its own places
+// of the two cubes, so that no registers are numbered, and the loop need not be unrolled. Factors are
+// loaded a plane ahead.
 //
 // Launch: Layout::THREADS threads, a block for every Layout::ELEMENTS elements.
 // Bytes: u, out, and six factors a point, which outweigh the rest: BP5 at p = 7, double: 72 B of
 // factors and 30 B of nodal values and shares for each unknown, so 42e9 unknowns a second at
-// 4.3 TB/s. Flops: 12 q a point and 15, at p = 7 330 for each unknown.
+// 4.3 TB/s. Flops: 12 q + 15 a point, with p = 7 166 for each unknown. Accesses to
+// shared memory: 5 q + 10 a point; at two clocks a warp 51e9 unknowns a second, the next limit.
 //
 // After Swirydowicz, Chalmers, Karakus and Warburton, Int. J. High Perform. Comput. Appl. 33 (2019)
 // 735: a plane of threads that goes through the element.
 #include "fem.cuh"
 
 template <class T, int DIM, int Q> struct Shared {
-    T cubes[Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::POINTS];
-    T fluxes[2][2][Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::PLANE];
+    T cubes[Layout<DIM, Q>::ELEMENTS][2][Layout<DIM, Q>::POINTS];
     Table<T, Q, Layout<DIM, Q>::THREADS> values, slopes;
 };
 
@@ -49,7 +50,8 @@ fem_diffusion(int count, int components, int n, int q, const T* __restrict__ int
     Table<T, Q, L::THREADS>&values = shared.values, &slopes = shared.slopes;
     Column<DIM, Q> column(count, n, cx, cy, ax, ay, az, sy, sz);
     const int i = column.i, j = column.j, place = j * Q + i;
-    T* const cube = shared.cubes[column.slot];
+    T* const cube = shared.cubes[column.slot][0];
+    T* const other = shared.cubes[column.slot][1];
     if (interp) values.load(interp, q, n);
     slopes.load(slope, q, q);
     __syncthreads();
@@ -57,45 +59,46 @@ fem_diffusion(int count, int components, int n, int q, const T* __restrict__ int
     const int points = DIM == 3 ? q * q * q : q * q;
     const T* const own = factors + column.element * stride + j * q + i;
     for (int c = 0; c < components; ++c) {
-        T v[L::DEPTH], total[L::DEPTH];
+        T v[L::DEPTH], total[L::DEPTH], gx[L::DEPTH], gy[L::DEPTH];
         load<T, DIM, Q>(column, u, v);
         Metric<T, DIM> metric;
         metric.load(own, points, has_points);
         if (interp) along_all<T, DIM, Q>(values.turned, i, j, cube, v);
         share<T, DIM, Q>(v, cube, place);
+        along<T, DIM, Q>(slopes.turned, i, cube + j * Q, 1, gx);
+        along<T, DIM, Q>(slopes.turned, j, cube + i, Q, gy);
+        __syncthreads();
 #pragma unroll
-        for (int k = 0; k < L::DEPTH; ++k) total[k] = T(0);
+        for (int k = 0; k < L::DEPTH; ++k) {
+            cube[k * L::PLANE + place] = gx[k];
+            other[k * L::PLANE + place] = gy[k];
+            total[k] = T(0);
+        }
 #pragma unroll 1
         for (int k = 0; k < L::DEPTH; ++k) {
-            T* const here = cube + k * L::PLANE;
-            const T gx = dot<T, Q>(slopes.turned, i, here + j * Q, 1);
-            const T gy = dot<T, Q>(slopes.turned, j, here + i, Q);
+            T &x = cube[k * L::PLANE + place], &y = other[k * L::PLANE + place];
             const T* const g = metric.g;
-            T wx, wy;
+            const T dx = x, dy = y;
             if constexpr (DIM == 2) {
-                wx = g[0] * gx + g[1] * gy;
-                wy = g[1] * gx + g[2] * gy;
+                x = g[0] * dx + g[1] * dy;
+                y = g[1] * dx + g[2] * dy;
             } else {
-                T gz = T(0);
+                T dz = T(0);
 #pragma unroll
-                for (int l = 0; l < Q; ++l) gz += slopes.plain[k * Q + l] * v[l];
-                wx = g[0] * gx + g[1] * gy + g[2] * gz;
-                wy = g[1] * gx + g[3] * gy + g[4] * gz;
-                const T wz = g[2] * gx + g[4] * gy + g[5] * gz;
+                for (int l = 0; l < Q; ++l) dz += slopes.plain[k * Q + l] * v[l];
+                x = g[0] * dx + g[1] * dy + g[2] * dz;
+                y = g[1] * dx + g[3] * dy + g[4] * dz;
+                const T flux = g[2] * dx + g[4] * dy + g[5] * dz;
 #pragma unroll
-                for (int l = 0; l < Q; ++l) total[l] += slopes.plain[k * Q + l] * wz;
+                for (int l = 0; l < Q; ++l) total[l] += slopes.plain[k * Q + l] * flux;
                 metric.load(own + (k + 1) * q * q, points, has_points && k + 1 < q);
             }
-            T* const along_x = shared.fluxes[k % 2][0][column.slot];
-            T* const along_y = shared.fluxes[k % 2][1][column.slot];
-            along_x[place] = wx;
-            along_y[place] = wy;
-            __syncthreads();
-            here[place] = dot<T, Q>(slopes.plain, i, along_x + j * Q, 1) +
-                          dot<T, Q>(slopes.plain, j, along_y + i, Q);
         }
+        __syncthreads();
+        along<T, DIM, Q>(slopes.plain, i, cube + j * Q, 1, gx);
+        along<T, DIM, Q>(slopes.plain, j, other + i, Q, gy);
 #pragma unroll
-        for (int k = 0; k < L::DEPTH; ++k) total[k] += cube[k * L::PLANE + place];
+        for (int k = 0; k < L::DEPTH; ++k) total[k] += gx[k] + gy[k];
         if (interp) along_all<T, DIM, Q>(values.plain, i, j, cube, total);
         const long long before = static_cast<long long>(column.element) * components + c;
         store<T, DIM, Q>(column, total, out, shares ? shares + before * surface<DIM>(n) : nullptr);
