@@ -11,12 +11,16 @@ import numpy as np
 
 from ..ops.protocol import Array, Ops
 from .grid import Grid, extent, tile_option, widest
+from .identity import identified
 from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
+from .plan import needed
 from .progress import bar, quiet
-from .running import run
+from .running import run_rest
 from .sources import Blocks, Named, as_source
+from .store import Store
+from .stores import require_resumable
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
 
@@ -26,7 +30,7 @@ __all__ = ["gemm", "gemm_program"]
 def gemm(
     a: Any, b: Any, *, alpha: complex = 1.0, memory_limit: Limit | None = None,
     tile: int | None = None, executor: Any = None,
-    workdir: str | os.PathLike[str] | None = None, progress: bool = False,
+    workdir: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = False,
     full_output: bool = False,
 ) -> Any:  # fmt: skip
     """C = alpha A B.
@@ -44,7 +48,11 @@ def gemm(
         As for `solve`.
     workdir : path-like, optional
         A directory for C, which `TiledMatrix.open` finds there. By default C is kept in memory if
-        it fits into half of the limit, else in temporary files that are removed with it.
+        it fits into half of the limit, else in temporary files that are removed with it. A and B
+        are read once more then, for what tells them from others.
+    resume : bool
+        Go on with what an earlier run left in `workdir`: tiles of C that are whole are not computed
+        again. Refused if A, B, alpha or the tiles are others.
     progress : bool
         As for `solve`.
     full_output : bool
@@ -59,9 +67,12 @@ def gemm(
     Raises
     ------
     ValueError, TypeError
-        Shapes or dtypes that do not fit; LimitTooSmall.
+        Shapes or dtypes that do not fit; LimitTooSmall; with `resume`, a directory of something
+        else.
     FileExistsError
-        `workdir` has a matrix already.
+        `workdir` has a matrix already, and `resume` is False.
+    BlockingIOError
+        Another process writes there.
 
     Notes
     -----
@@ -90,6 +101,7 @@ def gemm(
             raise TypeError(f"alpha={alpha} is complex, and A and B are {dtype}")
         alpha = alpha.real
     executor = as_executor(executor, memory_limit)
+    require_resumable(workdir, resume, executor)
     room = executor.memory_limit // dtype.itemsize
     most = min(max(m, n, k), executor.largest_tile)
     width = tile_option(tile) if tile is not None else widest(most, 1, lambda w: 8 * w**2 <= room)
@@ -102,14 +114,23 @@ def gemm(
     program = gemm_program(*grids, dtype, alpha, together)
     grid = Grid((m, n), (width, width))
     held = m * n * dtype.itemsize
-    store = matrix_store(executor, workdir, program, "C", grid, dtype, besides=held)
+    traffic = Traffic()
+    if workdir is None:
+        store: Store = executor.make_store(program, held)
+    else:
+        executor.require(needed(program))  # before anything is read
+        digests = [
+            identified(source, part, dtype, executor, traffic)
+            for source, part in zip((left, right), grids, strict=True)
+        ]
+        origin = f"{alpha!r} times {' and '.join(digests)}"
+        store = matrix_store(workdir, "C", grid, dtype, origin=origin, resume=resume)
     executor = executor.beside(store, held)  # tiles of A and B are kept in what C leaves
     inputs = Named({
         "A": Blocks(left, grids[0].rows, grids[0].columns, dtype, None),
         "B": Blocks(right, grids[1].rows, grids[1].columns, dtype, None),
     })  # fmt: skip
-    traffic = Traffic()
-    run(executor, program, inputs, store, traffic, bar if progress else quiet, "A B")
+    run_rest(executor, program, inputs, store, traffic, bar if progress else quiet, "A B")
     c = TiledMatrix(StoreSource(store, "C", grid, dtype), grid.tile)
     return (c, traffic) if full_output else c
 

@@ -13,7 +13,6 @@ from .dask import as_dask
 from .grid import Grid, tile_option
 from .sources import Function, FunctionSource, Source, as_source
 from .store import DirectoryStore, Store
-from .tasks import Program
 
 __all__ = ["StoreSource", "TiledMatrix", "matrix_store"]
 
@@ -88,16 +87,21 @@ class TiledMatrix:
         FileExistsError
             The directory has a matrix already.
         """
+        title = _title(_LETTER, self.grid, self.dtype)
+        return self.save_to(DirectoryStore(path, title, resume=False), _LETTER)
+
+    def save_to(self, store: DirectoryStore, letter: str) -> TiledMatrix:
+        """Write the tiles that a store lacks, and release it; returns what `open` would."""
         grid = self.grid
-        title = _title(_LETTER, grid, self.dtype)
-        store = DirectoryStore(path, title, resume=False)
         try:
             for i, rows in enumerate(grid.rows):
                 for j, columns in enumerate(grid.columns):
-                    store.write((_LETTER, i, j), self.read(rows, columns), is_result=True)
+                    key = (letter, i, j)
+                    if key not in store.results:
+                        store.write(key, self.read(rows, columns), is_result=True)
         finally:
             store.release()
-        return TiledMatrix.open(path)
+        return TiledMatrix.open(store.path)
 
     @property
     def grid(self) -> Grid:
@@ -216,23 +220,26 @@ def _pair(tile: int) -> tuple[int, int]:
     return tile_option(tile), tile_option(tile)
 
 
-def _title(letter: str, grid: Grid, dtype: np.dtype[Any]) -> dict[str, Any]:
-    return {
+def _title(letter: str, grid: Grid, dtype: np.dtype[Any], origin: str = "") -> dict[str, Any]:
+    title = {
         "contents": "matrix", "letter": letter, "shape": list(grid.shape),
         "tile": list(grid.tile), "dtype": dtype.str,
     }  # fmt: skip
+    return title | ({"made of": origin} if origin else {})
 
 
 def matrix_store(
-    executor: Any, workdir: str | os.PathLike[str] | None, program: Program, letter: str,
-    grid: Grid, dtype: np.dtype[Any], besides: int = 0,
-) -> Store:  # fmt: skip
-    """Where the tiles of a matrix go that a program makes.
+    path: str | os.PathLike[str], letter: str, grid: Grid, dtype: np.dtype[Any], *, origin: str,
+    resume: bool,
+) -> DirectoryStore:  # fmt: skip
+    """A directory for the tiles of a matrix that a run makes, where `TiledMatrix.open` finds it.
 
-    To `workdir`, if given, where `TiledMatrix.open` finds it; else where the executor keeps
-    results, into memory if there is room for them and `besides` bytes, or into temporary files.
+    Raises
+    ------
+    FileExistsError
+        It has a matrix already, and `resume` is False.
+    ValueError
+        That is of another `origin`, or has other tiles.
     """
-    if workdir is not None:
-        return DirectoryStore(workdir, _title(letter, grid, dtype), resume=False)
-    store: Store = executor.make_store(program, besides)
-    return store
+    title = _title(letter, grid, dtype, origin)
+    return DirectoryStore.of_run(path, title, resume=resume)

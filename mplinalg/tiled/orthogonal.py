@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .grid import Grid, tile_option, widest
+from .identity import identified
 from .limits import Limit
 from .local import as_executor
+from .lock import DirectoryLock
 from .matrix import StoreSource, TiledMatrix, matrix_store
 from .plan import needed
-from .progress import bar, quiet
+from .progress import Progress, bar, quiet
 from .qr import fewest_domains, q_program, qr_program, task_count
-from .running import run
+from .running import run_rest
 from .sources import Blocks, Named, as_source
-from .store import Overlay
-from .tasks import nbytes
+from .store import DirectoryStore, Overlay, Store
+from .stores import require_resumable
+from .tasks import Program, nbytes
 from .traffic import Traffic
 
 __all__ = ["qr"]
@@ -33,15 +38,15 @@ class QRResult(NamedTuple):
 
 def qr(
     a: Any, *, mode: str = "economic", memory_limit: Limit | None = None, tile: int | None = None,
-    executor: Any = None, workdir: str | os.PathLike[str] | None = None, progress: bool = False,
-    full_output: bool = False,
+    executor: Any = None, workdir: str | os.PathLike[str] | None = None, resume: bool = False,
+    progress: bool = False, full_output: bool = False,
 ) -> Any:  # fmt: skip
     """A = Q R, in the working precision of A.
 
     Parameters
     ----------
     a : array_like, source or TiledMatrix, shape (m, n)
-        As for `solve`; read once.
+        As for `solve`; read once, and with `workdir` once more, for what tells it from others.
     mode : {"economic", "r"}
         "r": Q is not computed, and None.
     memory_limit : int, str or float, optional
@@ -51,8 +56,12 @@ def qr(
     executor : LocalExecutor or DaskExecutor, optional
         As for `solve`.
     workdir : path-like, optional
-        A directory for Q and R, in directories of these names that `TiledMatrix.open` opens. By
-        default they are kept in memory if there is room, else in temporary files.
+        A directory for Q and R, in directories of these names that `TiledMatrix.open` opens. Until
+        both are there it has the reflectors, too. By default they are kept in memory if there is
+        room, else in temporary files.
+    resume : bool
+        Go on with what an earlier run left in `workdir`; files that are not as they were written
+        are made again. Refused if A or the tiles are others.
     progress : bool
         As for `solve`.
     full_output : bool
@@ -68,7 +77,12 @@ def qr(
     Raises
     ------
     ValueError
-        NaN or infinity in `a`; options that make no sense; LimitTooSmall.
+        NaN or infinity in `a`; options that make no sense; LimitTooSmall; with `resume`, a
+        directory of something else.
+    FileExistsError
+        `workdir` has Q or R already, and `resume` is False.
+    BlockingIOError
+        Another process writes there.
 
     Notes
     -----
@@ -94,34 +108,101 @@ def qr(
     if mode not in ("economic", "r"):
         raise ValueError(f"mode must be 'economic' or 'r'; got {mode!r}")
     executor = as_executor(executor, memory_limit)
-    m, n = source.shape
-    grid = _grid(m, n, source.dtype, executor, tile)
+    require_resumable(workdir, resume, executor)
+    (m, n), dtype = source.shape, source.dtype
+    grid = _grid(m, n, dtype, executor, tile)
     executor.require(0, task_count(grid))
-    domains = fewest_domains(grid, source.dtype, executor.threads)
-    traffic, show = Traffic(), bar if progress else quiet
-    program, size = qr_program(grid, source.dtype, domains), min(m, n)
-    if mode == "economic":  # known before anything is read; and not kept while R is computed
-        executor.require(needed(q_program(grid, source.dtype, program, domains)))
-    # Q and the factors are there together: both in memory, or neither
-    held = nbytes(program.tiles, program.results)
-    others = m * size * source.dtype.itemsize if mode == "economic" else 0
-    factors = executor.make_store(program, others)
-    inputs = Blocks(source, grid.rows, grid.columns, source.dtype, None, is_checked=True)
-    run(executor, program, inputs, factors, traffic, show, "R")
+    domains, size = fewest_domains(grid, dtype, executor.threads), min(m, n)
     small, tall = Grid((size, n), (grid.tile[1],) * 2), Grid((m, size), grid.tile)
-    r = TiledMatrix(StoreSource(factors, "R", small, source.dtype, is_upper=True), small.tile)
-    if workdir is not None:
-        r = r.save(Path(workdir) / "R")
-    q = None
+    made = _Factorization(
+        executor, Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=True),
+        {"R": qr_program(grid, dtype, domains)}, {"R": small, "Q": tall}, dtype,
+        bar if progress else quiet,
+    )  # fmt: skip
     if mode == "economic":
-        program, have = q_program(grid, source.dtype, program, domains), program.results
-        folder = None if workdir is None else Path(workdir) / "Q"
-        target = matrix_store(executor, folder, program, "Q", tall, source.dtype, held)
-        both = Overlay(factors, target)
-        run(executor, program, Named({}), both, traffic, show, "Q", stored=have)
-        q = TiledMatrix(StoreSource(target, "Q", tall, source.dtype), tall.tile)
-    found = QRResult(q, r)
-    return (*found, traffic) if full_output else found
+        made.programs["Q"] = q_program(grid, dtype, made.programs["R"], domains)
+        executor.require(needed(made.programs["Q"]))  # before anything is read
+    if workdir is None:
+        found = made.run()
+    else:
+        executor.require(needed(made.programs["R"]))
+        origin = identified(source, grid, dtype, executor, made.traffic)
+        found = made.run_in(Path(workdir), f"QR of {origin}", grid, resume)
+    return (*found, made.traffic) if full_output else found
+
+
+class _Factorization:
+    """What is to be made: R and reflectors, then Q, by a program each.
+
+    Attributes
+    ----------
+    inputs : callable
+    programs : dict of str to Program
+        Of "R", and of "Q" if it is wanted.
+    grids : dict of str to Grid
+    """
+
+    def __init__(
+        self, executor: Any, inputs: Any, programs: dict[str, Program], grids: dict[str, Grid],
+        dtype: np.dtype[Any], progress: Progress,
+    ) -> None:  # fmt: skip
+        self.executor, self.inputs, self.programs, self.grids = executor, inputs, programs, grids
+        self.dtype, self.progress, self.traffic = dtype, progress, Traffic()
+
+    def run(self) -> QRResult:
+        """Keep all where the executor keeps results."""
+        # Q and the factors are there together: both in memory, or neither
+        program, wanted = self.programs["R"], self.programs.get("Q")
+        others = 0 if wanted is None else nbytes(wanted.tiles, wanted.results)
+        factors = self.executor.make_store(program, others)
+        r = self._r(factors)
+        if wanted is None:
+            return QRResult(None, r)
+        held = nbytes(program.tiles, program.results)
+        return QRResult(self._q(factors, self.executor.make_store(wanted, held)), r)
+
+    def run_in(self, folder: Path, origin: str, grid: Grid, resume: bool) -> QRResult:
+        """Keep Q and R in a directory, and the reflectors until they are there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stores: dict[str, DirectoryStore] = {}
+        with contextlib.ExitStack() as held:
+            held.callback(DirectoryLock(folder).release)
+            for letter in self.programs:
+                stores[letter] = matrix_store(
+                    folder / letter, letter, self.grids[letter], self.dtype, origin=origin,
+                    resume=resume,
+                )  # fmt: skip
+                held.callback(stores[letter].release)
+            if not all(self._is_whole(letter, store) for letter, store in stores.items()):
+                title = {"contents": origin, "shape": list(grid.shape), "tile": list(grid.tile)}
+                path = folder / "reflectors"
+                factors = DirectoryStore.of_run(path, title, resume=resume)
+                held.callback(factors.release)
+                self._r(factors).save_to(stores["R"], "R")
+                if "Q" in stores:
+                    self._q(factors, stores["Q"])
+                shutil.rmtree(path)
+        found = {letter: TiledMatrix.open(folder / letter) for letter in stores}
+        return QRResult(found.get("Q"), found["R"])
+
+    def _is_whole(self, letter: str, store: DirectoryStore) -> bool:
+        grid = self.grids[letter]
+        return len(store.results) == len(grid.rows) * len(grid.columns)
+
+    def _r(self, factors: Store) -> TiledMatrix:
+        """R, in a store with all that is made of A."""
+        program = self.programs["R"]
+        run_rest(self.executor, program, self.inputs, factors, self.traffic, self.progress, "R")
+        small = self.grids["R"]
+        return TiledMatrix(StoreSource(factors, "R", small, self.dtype, is_upper=True), small.tile)
+
+    def _q(self, factors: Store, target: Store) -> TiledMatrix:
+        run_rest(
+            self.executor, self.programs["Q"], Named({}), Overlay(factors, target), self.traffic,
+            self.progress, "Q", stored=self.programs["R"].results,
+        )  # fmt: skip
+        tall = self.grids["Q"]
+        return TiledMatrix(StoreSource(target, "Q", tall, self.dtype), tall.tile)
 
 
 _BESIDES = 12

@@ -10,7 +10,7 @@ from .store import Store
 from .tasks import Key, Program
 from .traffic import Traffic
 
-__all__ = ["run"]
+__all__ = ["run", "run_rest"]
 
 
 def run(
@@ -26,3 +26,13 @@ def run(
             traffic.add(executor.run(program, inputs, store, stored=stored, progress=advance))
     finally:
         store.release()
+
+
+def run_rest(
+    executor: Any, program: Program, inputs: Any, store: Store, traffic: Traffic,
+    progress: Progress, title: str, *, stored: Collection[Key] = (),
+) -> None:  # fmt: skip
+    """`run` what is left of a program where the store has some of its results already."""
+    left = program.without(getattr(store, "results", ()))
+    have = program.results - left.results
+    run(executor, left, inputs, store, traffic, progress, title, stored=have.union(stored))

@@ -77,6 +77,11 @@ class Overlay(Store):
     def read(self, key: Key) -> Array:
         return (self.above if key in self._written else self.below).read(key)
 
+    @property
+    def results(self) -> set[Key]:
+        """Those that `above` has."""
+        return getattr(self.above, "results", set())
+
     def release(self) -> None:
         self.above.release()
 
@@ -158,6 +163,20 @@ class DirectoryStore(Store):
             self._replace(journal, kept or (json.dumps(title) + "\n").encode())
         for part in self.path.glob("*.part"):
             part.unlink()
+
+    @classmethod
+    def of_run(
+        cls, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool
+    ) -> DirectoryStore:
+        """One that a run writes; of what an earlier one left, files are as they were written."""
+        store = cls(path, title, resume=resume)
+        try:
+            for key in store.damaged():
+                store.forget(key)
+        except BaseException:
+            store.release()
+            raise
+        return store
 
     @classmethod
     def existing(

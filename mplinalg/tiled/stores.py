@@ -12,7 +12,7 @@ from .grid import Grid
 from .store import DirectoryStore, Store
 from .tasks import Program
 
-__all__ = ["Stores"]
+__all__ = ["Stores", "require_resumable"]
 
 
 @dataclass
@@ -35,10 +35,7 @@ class Stores:
     executor: Any
 
     def __post_init__(self) -> None:
-        if self.resume and self.workdir is None:
-            raise ValueError("resume=True needs the workdir of the run to go on with")
-        if self.workdir is not None and not self.executor.runs_here:
-            raise ValueError("workdir is for runs on this machine; a cluster keeps its tiles")
+        require_resumable(self.workdir, self.resume, self.executor)
 
     def __call__(self, rung: Rung, grid: Grid, program: Program, digest: str) -> Store:
         """The store of a rung.
@@ -60,11 +57,12 @@ class Stores:
             "tile": list(grid.tile), "matrix": digest,
         }  # fmt: skip
         path = Path(self.workdir) / f"{rung.method}-{rung.format}".lower()
-        kept = DirectoryStore(path, title, resume=self.resume)
-        try:
-            for key in kept.damaged():
-                kept.forget(key)
-        except BaseException:
-            kept.release()
-            raise
-        return kept
+        return DirectoryStore.of_run(path, title, resume=self.resume)
+
+
+def require_resumable(workdir: Any, resume: bool, executor: Any) -> None:
+    """Raise ValueError if there is nothing to go on with, or a cluster has it."""
+    if resume and workdir is None:
+        raise ValueError("resume=True needs the workdir of the run to go on with")
+    if workdir is not None and not executor.runs_here:
+        raise ValueError("workdir is for runs on this machine; a cluster keeps its tiles")

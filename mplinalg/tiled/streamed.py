@@ -23,7 +23,7 @@ from .grid import Grid
 from .local import LocalExecutor
 from .progress import Progress, quiet
 from .requirements import PROGRAMS as TILE_PROGRAMS
-from .running import run
+from .running import run_rest
 from .sources import Blocks, Source
 from .store import Store
 from .system import Sizes, TiledSystem, measured
@@ -175,12 +175,9 @@ class StreamedMatrix:
         store = self._make_store(rung, grid, program, self.digest)
         rows, columns = PLACES[self.executor.layout](grid, self._method)
         inputs = Blocks(self.source, rows, columns, dtype, self.outer or scaling)
-        have = set(getattr(store, "results", ()))
-        left = program.without(have)
-        stored = program.results - left.results
-        run(
-            self.executor, left, inputs, store, self.traffic, self._progress,
-            f"{rung.format} {rung.method}", stored=stored,
+        run_rest(
+            self.executor, program, inputs, store, self.traffic, self._progress,
+            f"{rung.format} {rung.method}",
         )  # fmt: skip
         infos = [int(store.read(("info", k))[0]) for k in range(len(columns))]
         info = next((info for info in infos if info), 0)

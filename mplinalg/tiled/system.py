@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from ..factor.scaling import Scaling
 from ..ops.protocol import Array
 from ..precision import real_dtype
 from ..refine.system import LinearSystem
+from .identity import digest
 from .local import LocalExecutor
 from .passes import measure_program, residual_program, row_blocks
 from .requirements import block_bytes
@@ -87,10 +87,7 @@ def measured(
         sums, largest = store.read(key)
         of_columns[0] += sums
         np.maximum(of_columns[1], largest, out=of_columns[1])
-    digest = hashlib.blake2b(digest_size=16)
-    for i in range(len(parts) if is_identified else 0):
-        digest.update(store.read(("bits", i)).tobytes())
-    name = digest.hexdigest() if is_identified else ""
+    name = digest(store, [("bits", i) for i in range(len(parts))]) if is_identified else ""
     return Sizes(of_rows[0], of_rows[1], of_columns[0], of_columns[1], name)
 
 

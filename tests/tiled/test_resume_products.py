@@ -1,0 +1,228 @@
+"""workdir and resume of gemm and qr: what is whole is not made again, and nothing wrong is kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from mplinalg.tiled import TiledMatrix, gemm, qr, store
+
+from .test_resume import Source, Stops
+
+OPTIONS = {"tile": 10, "memory_limit": 12_000}
+
+
+@pytest.fixture
+def factors(rng):
+    return rng.standard_normal((60, 50)), rng.standard_normal((50, 40))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*.tile"))
+
+
+# -- gemm ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.05, 0.5, 0.7, 0.95])
+def test_a_product_goes_on(factors, tmp_path, share):
+    """A is read once for its checksum, in 30 tiles, and then tile by tile."""
+    a, b = factors
+    counted = Source(a, 10**6)
+    expected = gemm(counted, b, **OPTIONS).to_array()
+    reads = 30 + int(share * min(30, 10**6 - counted.left))
+    with pytest.raises(Stops, match="no more"):
+        gemm(Source(a, reads), b, workdir=tmp_path / "c", **OPTIONS)
+    done = len(names(tmp_path / "c")) if (tmp_path / "c").exists() else 0
+    assert (done > 0) == (share >= 0.7) or share == 0.5
+    if (tmp_path / "c").exists():
+        with pytest.raises(ValueError, match="lacks"):
+            TiledMatrix.open(tmp_path / "c")
+        with pytest.raises(FileExistsError, match="resume=True"):
+            gemm(a, b, workdir=tmp_path / "c", **OPTIONS)
+    counted = Source(a, 10**6)
+    c = gemm(counted, b, workdir=tmp_path / "c", resume=True, **OPTIONS)
+    assert np.array_equal(c.to_array(), expected)
+    whole = Source(a, 10**6)
+    gemm(whole, b, workdir=tmp_path / "d", **OPTIONS)
+    assert (counted.left > whole.left) == (done > 0)
+    assert np.array_equal(TiledMatrix.open(tmp_path / "c").to_array(), expected)
+
+
+def test_a_whole_product_is_not_made_again(factors, tmp_path):
+    a, b = factors
+    c = gemm(a, b, alpha=2.0, workdir=tmp_path, **OPTIONS).to_array()
+    again, traffic = gemm(
+        a, b, alpha=2.0, workdir=tmp_path, resume=True, full_output=True, **OPTIONS
+    )
+    assert np.array_equal(again.to_array(), c)
+    assert traffic.loaded == a.nbytes + b.nbytes  # for their checksums
+    assert traffic.spilled == 0
+
+
+def test_another_product_is_refused(factors, tmp_path):
+    a, b = factors
+    gemm(a, b, workdir=tmp_path, **OPTIONS)
+    other = a.copy()
+    other[59, 49] *= 1 + 1e-15
+    for x, y, more in (
+        (other, b, {}), (a, -b, {}), (a, b, {"alpha": 2.0}), (b.T, a.T, {}), (a, b, {"tile": 9}),
+        (a.astype("f"), b, {}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="is of something else: "):
+            gemm(x, y, workdir=tmp_path, resume=True, **OPTIONS | more)
+
+
+def test_damaged_tiles_of_a_product(factors, tmp_path):
+    a, b = factors
+    c = gemm(a, b, workdir=tmp_path, **OPTIONS).to_array()
+    paths = [tmp_path / name for name in names(tmp_path)]
+    paths[3].write_bytes(paths[3].read_bytes()[:-1] + b"x")
+    paths[7].unlink()
+    with pytest.raises(OSError, match=r"altered|not there"):
+        TiledMatrix.open(tmp_path).to_array()
+    again, traffic = gemm(a, b, workdir=tmp_path, resume=True, full_output=True, **OPTIONS)
+    assert np.array_equal(again.to_array(), c)
+    assert traffic.saved == 2 * 10 * 10 * 8 + (30 + 20) * 10 * 8  # and the checksums
+    assert np.array_equal(TiledMatrix.open(tmp_path).to_array(), c)
+
+
+# -- qr ------------------------------------------------------------------------------------------
+
+
+def is_found(folder, q, r):
+    assert np.array_equal(TiledMatrix.open(folder / "Q").to_array(), q)
+    assert np.array_equal(TiledMatrix.open(folder / "R").to_array(), r)
+    assert not (folder / "reflectors").exists()
+    return True
+
+
+@pytest.mark.parametrize("reads", [0, 25, 33, 40, 47])
+@pytest.mark.parametrize("mode", ["economic", "r"])
+def test_qr_goes_on(rng, tmp_path, reads, mode):
+    """A is read once for its checksum, in 24 tiles, and once more."""
+    a = rng.standard_normal((60, 40))
+    q, r = qr(a, **OPTIONS)
+    with pytest.raises(Stops, match="no more"):
+        qr(Source(a, reads), workdir=tmp_path, mode=mode, **OPTIONS)
+    done = len(names(tmp_path / "reflectors"))
+    assert (done > 0) == (reads >= 33)
+    counted = Source(a, 10**6)
+    found, again = qr(counted, workdir=tmp_path, resume=True, mode=mode, **OPTIONS)
+    assert np.array_equal(again.to_array(), r.to_array())
+    assert not (tmp_path / "reflectors").exists()
+    assert (10**6 - counted.left < 48) == (done > 0)
+    if mode == "economic":
+        assert np.array_equal(found.to_array(), q.to_array())
+        assert is_found(tmp_path, q.to_array(), r.to_array())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+def test_a_disk_that_is_full(rng, tmp_path, monkeypatch, share):
+    """At any time: while the reflectors are written, R or Q."""
+    a = rng.standard_normal((60, 40))
+    replace, left = os.replace, [10**6]
+
+    def quota(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "replace", quota)
+        q, r = (x.to_array() for x in qr(a, workdir=tmp_path / "whole", **OPTIONS))
+    left = [int(share * (10**6 - left[0]))]
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "replace", quota)
+        with pytest.raises(OSError, match=r"[Qq]uota exceeded"):
+            qr(a, workdir=tmp_path / "work", **OPTIONS)
+    qr(a, workdir=tmp_path / "work", resume=True, **OPTIONS)
+    assert is_found(tmp_path / "work", q, r)
+
+
+def test_a_whole_factorization_is_not_made_again(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
+    with pytest.raises(FileExistsError, match="resume=True"):
+        qr(a, workdir=tmp_path, **OPTIONS)
+    _, _, traffic = qr(a, workdir=tmp_path, resume=True, full_output=True, **OPTIONS)
+    assert (traffic.loaded, traffic.spilled) == (a.nbytes, 0)
+    assert is_found(tmp_path, q, r)
+    for path in (tmp_path / "Q" / "Q-2-1.tile", tmp_path / "R" / "R-0-3.tile"):
+        path.write_bytes(path.read_bytes()[1:])
+        qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+        assert is_found(tmp_path, q, r)
+    other = a.copy()
+    other[59, 39] = -other[59, 39]
+    with pytest.raises(ValueError, match="is of something else: made of"):
+        qr(other, workdir=tmp_path, resume=True, **OPTIONS)
+
+
+def test_r_first_and_q_later(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, **OPTIONS))
+    qr(a, mode="r", workdir=tmp_path, **OPTIONS)
+    qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    assert is_found(tmp_path, q, r)
+
+
+def test_one_at_a_time(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    qr(a, workdir=tmp_path, **OPTIONS)
+    held = store.DirectoryLock(tmp_path)
+    with pytest.raises(BlockingIOError, match="in use by"):
+        qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    held.release()
+    for folder in (tmp_path, tmp_path / "Q", tmp_path / "R"):
+        store.DirectoryLock(folder).release()
+
+
+@pytest.mark.parametrize("function", [lambda a, **o: gemm(a, a, **o), qr])
+def test_nothing_to_go_on_with(function):
+    with pytest.raises(ValueError, match="needs the workdir"):
+        function(np.eye(3), resume=True)
+
+
+SCRIPT = """
+    import sys, numpy as np
+    from mplinalg.tiled import gemm, qr
+
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((300, 200)), rng.standard_normal((200, 300))
+    gemm(a, b, tile=20, memory_limit=60_000, workdir=sys.argv[1] + "/C", resume=True)
+    qr(a, tile=20, memory_limit=100_000, workdir=sys.argv[1] + "/QR", resume=True)
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kills(tmp_path, rng):
+    """At random moments; then it goes on to the same bits."""
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    began = time.perf_counter()
+    subprocess.run([*command, str(tmp_path / "plain")], check=True, env=environment)
+    whole = time.perf_counter() - began
+    killed = 0
+    for share in rng.uniform(0.2, 1.0, 10):
+        with subprocess.Popen([*command, str(tmp_path / "work")], env=environment) as process:
+            time.sleep(share * whole)
+            process.send_signal(signal.SIGKILL)
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3
+    subprocess.run([*command, str(tmp_path / "work")], check=True, env=environment)
+    for name in ("C", "QR/Q", "QR/R"):
+        found, expected = (TiledMatrix.open(tmp_path / x / name) for x in ("work", "plain"))
+        assert np.array_equal(found.to_array(), expected.to_array())
+    assert not (tmp_path / "work" / "QR" / "reflectors").exists()
