@@ -88,7 +88,8 @@ class TiledMatrix:
             The directory has a matrix already.
         """
         title = _title(_LETTER, self.grid, self.dtype)
-        return self.save_to(DirectoryStore(path, title, resume=False), _LETTER)
+        store = DirectoryStore(path, title, resume=False, goes_on=False)
+        return self.save_to(store, _LETTER)
 
     def save_to(self, store: DirectoryStore, letter: str) -> TiledMatrix:
         """Write the tiles that a store lacks, and release it; returns what `open` would."""

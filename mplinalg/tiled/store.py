@@ -109,6 +109,8 @@ class DirectoryStore(Store):
         Keep checksums.
     is_written : bool
         Otherwise only read: nothing in the directory is changed, and others may write there.
+    goes_on : bool
+        Who writes has a keyword `resume`, which messages name.
 
     Raises
     ------
@@ -123,9 +125,10 @@ class DirectoryStore(Store):
 
     def __init__(
         self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool,
-        is_checked: bool = True, is_written: bool = True,
+        is_checked: bool = True, is_written: bool = True, goes_on: bool = True,
     ) -> None:  # fmt: skip
         self.path = Path(path).absolute()  # other processes, and this one elsewhere, find it too
+        self._goes_on = goes_on
         self._is_checked = is_checked
         self._held: DirectoryLock | None = None
         if is_written:
@@ -144,10 +147,8 @@ class DirectoryStore(Store):
         journal = self.path / JOURNAL
         found, lines = _journal(journal)
         if found and not resume:
-            raise FileExistsError(
-                f"{journal} tells of an earlier run; go on with resume=True, or give another "
-                "directory"
-            )
+            way = "go on with resume=True, or give" if self._goes_on else "give"
+            raise FileExistsError(f"{journal} tells of an earlier run; {way} another directory")
         if found and found[0] != title:
             old = found[0]
             differing = sorted(k for k in {*old, *title} if old.get(k) != title.get(k))
@@ -296,7 +297,8 @@ class DirectoryStore(Store):
 
     def _left(self) -> str:
         count = len(self.results)
-        return f"{count} tiles are kept in {self.path}, and resume=True goes on from there"
+        then = "and resume=True goes on from there" if self._goes_on else "and no others"
+        return f"{count} tiles are kept in {self.path}, {then}"
 
 
 class TemporaryStore(DirectoryStore):

@@ -172,7 +172,7 @@ def test_a_tiled_matrix_is_not_written_twice(rng, tmp_path):
     a = TiledMatrix.from_array(rng.standard_normal((7, 5)), 3)
     saved = a.save(tmp_path / "a")
     assert np.array_equal(saved.to_array(), a.to_array())
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="earlier run; give another directory"):
         a.save(tmp_path / "a")
     (tmp_path / "a" / "journal.jsonl").write_bytes(
         b"".join((tmp_path / "a" / "journal.jsonl").read_bytes().splitlines(keepends=True)[:-1])
