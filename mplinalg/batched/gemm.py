@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..arguments import as_array, to_dtype
 from ..ops.dispatch import batched_ops_for
+from ..ops.numpy_batched_gemm import small_product
 from ..precision import Format
 from .gemm_options import check_out, compute_format, operation, result_dtype, scalar
 from .ragged import is_ragged
@@ -107,6 +108,13 @@ def gemm(
     >>> [x.shape for x in batched.gemm([np.ones((2, 3)), np.ones((4, 1))], [b, np.ones((1, 5))])]
     [(2, 2), (4, 5)]
     """
+    if (
+        c is out is None and transa is transb is False and precision == "working"
+        and type(alpha) is float and alpha == 1.0 and type(beta) is float and beta == 0.0
+    ):  # fmt: skip
+        product = small_product(a, b)
+        if product is not None:
+            return product
     flag_a, flag_b = operation(transa, "transa"), operation(transb, "transb")
     alpha, beta = scalar(alpha, "alpha"), scalar(beta, "beta")
     if beta != 0 and c is None:

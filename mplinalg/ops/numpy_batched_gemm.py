@@ -27,6 +27,10 @@ from .numpy_batched_common import (
 from .numpy_batched_ragged import BatchedRagged
 from .protocol import Array
 
+_WORKING = frozenset(map(np.dtype, "fdFD"))
+_STRAIGHT, _TIMES = 20, 12
+"""Up to that order code may be straight; beyond, so many times the multiplications that may compile
+it are BLAS's, on one thread."""
 _CHUNK = 2**18
 """Numbers that are rounded at a time."""
 
@@ -36,6 +40,23 @@ def _operand(a: Array, trans: str) -> tuple[Array, bool]:
     if trans == "N":
         return a, False
     return a.swapaxes(-1, -2), trans == "C" and a.dtype.kind == "c"
+
+
+def small_product(a: Any, b: Any) -> Array | None:
+    """A B of two stacks (N, m, k) and (N, k, n), few and small, by one call; else None.
+
+    What there is to find out about operands takes ten times as long as such a product.
+    """
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.ndim != 3 or b.ndim != 3:
+        return None
+    (count, m, k), (count_b, k_b, n), dtype = a.shape, b.shape, a.dtype
+    most = plan.STRAIGHT_FROM if max(m, n, k) <= _STRAIGHT else _TIMES * plan.STRAIGHT_FROM
+    if count != count_b or k != k_b or a.size * n >= most:
+        return None
+    if dtype != b.dtype or dtype not in _WORKING:
+        return None
+    with np.errstate(all="ignore"):  # as no other route warns
+        return np.matmul(a, b)
 
 
 class BatchedGemm(BatchedRagged):

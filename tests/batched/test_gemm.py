@@ -11,6 +11,7 @@ from mplinalg.batched.gemm import gemm
 from mplinalg.kernels.cpu.batched import gemm as kernels
 from mplinalg.kernels.cpu.batched import streamed, threads
 from mplinalg.ops import numpy_batched_plan as plan
+from mplinalg.ops.numpy_batched_gemm import small_product
 from mplinalg.precision import real_dtype
 
 from .products import assert_product, route
@@ -324,3 +325,39 @@ def test_threads_give_the_same_bits(rng, monkeypatch, n, members):
     assert chunks[0] == 1 < min(chunks[1:])
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (10, 4, 3, 5), (3, 0, 2, 4), (0, 3, 3, 3), (2, 3, 0, 4)]
+)
+def test_few_small_members(rng, monkeypatch, dtype, shape):
+    """Of plain stacks in one call; the other routes give the same numbers, or nearly."""
+    count, m, k, n = shape
+    a, b = normal(rng, (count, m, k), dtype), normal(rng, (count, k, n), dtype)
+    quick = gemm(a, b)
+    assert small_product(a, b) is not None
+    assert quick.flags.c_contiguous
+    assert_product(quick, a, b)
+    monkeypatch.setattr(plan, "STRAIGHT_FROM", 0)
+    assert small_product(a, b) is None
+    assert_product(gemm(a, b), a, b)
+
+
+def test_what_is_no_small_product(rng):
+    a = rng.standard_normal((3, 4, 4))
+    for x, y in (
+        (a, a.astype("f")), (a, a[0]), (a, a[:1]), (a, a.tolist()), (a, a[:, 1:]),
+        (a.astype(">f8"), a.astype(">f8")), (a.astype(int), a.astype(int)),
+        (a.view(np.recarray), a), (np.ones((20, 10, 10)), np.ones((20, 10, 10))),
+        (np.ones((5, 40, 40)), np.ones((5, 40, 40))),
+        (a.astype("g"), a.astype("g")),
+    ):  # fmt: skip
+        assert small_product(x, y) is None
+    with pytest.raises(ValueError, match=r"op\(a\) has 4 columns and op\(b\) 3 rows"):
+        gemm(a, a[:, 1:])
+    assert np.array_equal(gemm(a, a, alpha=2.0), 2 * (a @ a))
+    assert np.array_equal(gemm(a, a, transa=True), a.swapaxes(1, 2) @ a)
+    with np.errstate(all="raise"):
+        assert np.isnan(gemm(a * np.inf, a)).any()
+        assert np.isinf(gemm(a * 1e200, a * 1e200)).any()
