@@ -28,9 +28,10 @@ from .numpy_batched_ragged import BatchedRagged
 from .protocol import Array
 
 _WORKING = frozenset(map(np.dtype, "fdFD"))
-_STRAIGHT, _TIMES = 20, 12
-"""Up to that order code may be straight; beyond, so many times the multiplications that may compile
-it are BLAS's, on one thread."""
+_STRAIGHT = {"d": 15, "f": 20, "D": 16, "F": 24}
+"""Dimensions up to which code may be straight (`kernels.cpu.batched.gemm.LARGEST`)..."""
+_TIMES = 12
+"""...beyond, so many times the multiplications that may compile it are BLAS's, on one thread."""
 _CHUNK = 2**18
 """Numbers that are rounded at a time."""
 
@@ -50,10 +51,10 @@ def small_product(a: Any, b: Any) -> Array | None:
     if type(a) is not np.ndarray or type(b) is not np.ndarray or a.ndim != 3 or b.ndim != 3:
         return None
     (count, m, k), (count_b, k_b, n), dtype = a.shape, b.shape, a.dtype
-    most = plan.STRAIGHT_FROM if max(m, n, k) <= _STRAIGHT else _TIMES * plan.STRAIGHT_FROM
-    if count != count_b or k != k_b or a.size * n >= most:
+    if count != count_b or k != k_b or dtype != b.dtype or dtype not in _WORKING:
         return None
-    if dtype != b.dtype or dtype not in _WORKING:
+    times = 1 if max(m, n, k) <= _STRAIGHT[dtype.char] else _TIMES
+    if a.size * n >= times * plan.STRAIGHT_FROM:
         return None
     with np.errstate(all="ignore"):  # as no other route warns
         return np.matmul(a, b)

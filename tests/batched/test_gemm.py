@@ -10,6 +10,7 @@ import pytest
 from mplinalg.batched.gemm import gemm
 from mplinalg.kernels.cpu.batched import gemm as kernels
 from mplinalg.kernels.cpu.batched import streamed, threads
+from mplinalg.ops import numpy_batched_gemm
 from mplinalg.ops import numpy_batched_plan as plan
 from mplinalg.ops.numpy_batched_gemm import small_product
 from mplinalg.precision import real_dtype
@@ -342,6 +343,12 @@ def test_few_small_members(rng, monkeypatch, dtype, shape):
     monkeypatch.setattr(plan, "STRAIGHT_FROM", 0)
     assert small_product(a, b) is None
     assert_product(gemm(a, b), a, b)
+
+
+def test_the_largest_orders_of_straight_code():
+    """Are known without the kernels, which are not loaded for a small product."""
+    for (size, parts), order in kernels.LARGEST.items():
+        assert numpy_batched_gemm._STRAIGHT[{4: "fF", 8: "dD"}[size][parts - 1]] == order
 
 
 def test_what_is_no_small_product(rng):
