@@ -211,6 +211,22 @@ class ElementOperator:
         """Bytes of the factors."""
         return self._prepared.nbytes
 
+    def factors(self, elements: NDArray[np.int64]) -> Array:
+        """The factors at the quadrature points of some elements, by their numbers.
+
+        Returns
+        -------
+        array, shape (m, q**dim, count)
+            x is the fastest of the points. One number for mass; for diffusion, dim (dim + 1) / 2:
+            the upper triangle by rows of a symmetric matrix.
+        """
+        return self._prepared.factors(elements)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that a product takes besides, about."""
+        return self._prepared.scratch_bytes
+
     def as_linear_operator(self) -> Any:
         """A, symmetric, as a `scipy.sparse.linalg.LinearOperator` on flat vectors.
 
@@ -278,8 +294,10 @@ class ElementOperator:
         if self.fixed is None:
             return b.copy()
         xp, shape = self.ops.xp, (self.components, self.ndof)
-        given = values if np.ndim(values) == 0 else self._values(values, "values").reshape(shape)
-        given = require_real(xp.asarray(given), "values")
+        given = require_real(as_array(values, "values"), "values")
+        if given.ndim:
+            given = self._values(given, "values").reshape(shape)
+        given = xp.asarray(given)
         lifted = xp.zeros(shape, self.dtype)
         lifted[:, self.fixed_places] = xp.broadcast_to(given, shape)[:, self.fixed_places]
         self._prepared.apply(lifted, moved := xp.empty_like(lifted))

@@ -105,7 +105,7 @@ class Iteration:
         self.outcomes: list[RungOutcome] = []
         self.updates = self.iterations = 0
         # b as given and scaled, u, r and the diagonal; of an update: x, and the new u and r
-        self.workspace = 8 * self.b.nbytes
+        self.workspace = 8 * self.b.nbytes + operator.scratch_bytes
         self.r, self.left = self._residual(self.u)
 
     def run(self, fmt: Format) -> bool:

@@ -4,7 +4,6 @@ from .batched import NOT_FINITE, BatchedOps, FactoredBatch, Judged, SolvedBatch
 from .dispatch import (
     batched_ops_for,
     direct_ops_for,
-    fem_ops_for,
     fem_ops_on,
     is_on_device,
     is_on_host,
@@ -15,6 +14,6 @@ from .protocol import Conversion, Counters, DirectOps, Ops
 
 __all__ = [
     "NOT_FINITE", "BatchedOps", "Conversion", "Counters", "DirectOps", "FactoredBatch", "Judged",
-    "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_for", "fem_ops_on",
+    "Ops", "SolvedBatch", "batched_ops_for", "direct_ops_for", "fem_ops_on",
     "is_on_device", "is_on_host", "ops_for", "update_ops_for",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ _CHUNK = 2**20
 
 
 def node_windows(xp: Any, u: Array, cells: tuple[int, ...], n: int) -> Array:
-    """A view of nodal values (k, ndof) by element, (k, nz, ny, nx, n, n, n)."""
+    """A view of nodal values (k, ndof) by element, (k, nz, ny, nx, n, n, n); to be read alone."""
     grid = u.reshape(-1, *(c * (n - 1) + 1 for c in reversed(cells)))
     components, *steps = grid.strides
     shape = (len(grid), *reversed(cells), *(n,) * len(cells))
@@ -26,10 +26,12 @@ def node_windows(xp: Any, u: Array, cells: tuple[int, ...], n: int) -> Array:
 
 
 def to_elements(xp: Any, u: Array, cells: tuple[int, ...], n: int) -> Array:
-    """Nodal values (k, ndof) by element, (nelem, k, n, n, n), contiguous."""
+    """Nodal values (k, ndof) by element, (nelem, k, n, n, n), in memory of its own."""
     dim = len(cells)
     windows = xp.moveaxis(node_windows(xp, u, cells, n), 0, dim)
-    return windows.reshape(math.prod(cells), windows.shape[dim], *(n,) * dim)
+    found = xp.empty(windows.shape, u.dtype)
+    found[...] = windows
+    return found.reshape(math.prod(cells), windows.shape[dim], *(n,) * dim)
 
 
 def from_elements(xp: Any, v: Array, cells: tuple[int, ...]) -> Array:
@@ -61,8 +63,12 @@ class ArrayElements:
         self._kind, self._cells, self._components = problem.kind, problem.cells, problem.components
         self._count, q = math.prod(problem.cells), len(problem.slope)
         self._q, self._n = q, q if problem.interp is None else problem.interp.shape[1]
-        self._interp: Any = None if problem.interp is None else xp.asarray(problem.interp, dtype)
-        self._slope = xp.asarray(problem.slope, dtype)
+        # by rows, which an array keeps on its way to a device
+        tables: list[Any] = [
+            None if table is None else xp.asarray(np.ascontiguousarray(table, dtype))
+            for table in (problem.interp, problem.slope)
+        ]
+        self._interp, self._slope = tables
         self._factors = self._computed(problem)
 
     def _computed(self, problem: Discretization) -> Array:
@@ -81,6 +87,12 @@ class ArrayElements:
     @property
     def nbytes(self) -> int:
         return int(self._factors.nbytes)
+
+    @property
+    def scratch_bytes(self) -> int:
+        dim = len(self._cells)
+        arrays = 3 if self._kind == "mass" else 3 + 2 * dim
+        return arrays * self._count * self._components * self._q**dim * self.dtype.itemsize
 
     def factors(self, elements: NDArray[np.int64]) -> Array:
         if len(self._factors) == 1:

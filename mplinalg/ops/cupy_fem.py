@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,17 +64,29 @@ class CupyElements(ArrayElements):
         super().__init__(problem, dtype)
         self._box = elements.Box(problem.kind, problem.cells, problem.components, self._n, self._q)
         self._operands = elements.Operands(self._interp, self._slope, self._factors)
+        # whoever uses them on another stream does not know what was begun on this one
+        cupy.cuda.get_current_stream().synchronize()
+
+    @functools.cached_property
+    def _has_kernels(self) -> bool:
+        return self._box.is_taken(self.dtype)
+
+    @property
+    def scratch_bytes(self) -> int:
+        if not self._has_kernels:
+            return super().scratch_bytes
+        return self._count * self._components * self._box.surface * self.dtype.itemsize
 
     def apply(self, u: Array, out: Array) -> None:
         require_one_device(u, out, self._slope)
-        if self._box.is_taken(self.dtype):
+        if self._has_kernels:
             elements.apply(self._box, self._operands, u, out)
         else:
             super().apply(u, out)
 
     def apply_local(self, u: Array, out: Array) -> None:
         require_one_device(u, out, self._slope)
-        if self._box.is_taken(self.dtype):
+        if self._has_kernels:
             elements.apply_local(self._box, self._operands, u, out)
         else:
             super().apply_local(u, out)

@@ -55,17 +55,6 @@ def batched_ops_for(*arrays: Any) -> BatchedOps:
     return _NUMPY_BATCHED if ops_for(*arrays) is _NUMPY else _cupy_batched()
 
 
-def fem_ops_for(*arrays: Any) -> FemOps:
-    """The backend of arrays of finite elements.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `ops_for`.
-    """
-    return _numpy_fem() if ops_for(*arrays) is _NUMPY else _cupy_fem()
-
-
 def fem_ops_on(device: str) -> FemOps:
     """The backend of finite elements on "cpu", or "cuda".
 

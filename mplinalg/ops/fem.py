@@ -59,6 +59,10 @@ class Prepared(Protocol):
     def nbytes(self) -> int:
         """Bytes of the factors."""
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that a product takes besides, about."""
+
     def factors(self, elements: NDArray[np.int64]) -> NDArray[Any]:
         """The factors of some elements as `Discretization.factors` gives them."""
 

@@ -160,6 +160,10 @@ class NumpyElements:
         self._slot = np.empty(self._count, np.int64)
         self._slot[self._groups.elements[counted]] = np.flatnonzero(counted)
 
+    @property
+    def scratch_bytes(self) -> int:
+        return 0  # a workspace of the size of a few elements for each thread
+
     def factors(self, elements: NDArray[np.int64]) -> Array:
         group, lane = np.divmod(self._slot[elements], self._width)
         lanes = self._factors.reshape(-1, math.prod(self._shape), self._width)

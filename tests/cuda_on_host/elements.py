@@ -67,6 +67,13 @@ class Elements:
         layout = step, step * self.cells[0], step * math.prod(self.cells[:2]), self.n, self.n**2
         self._launch(module, u, (*layout, size), out, None, **options)
 
+    def launch_far(self, module: Any, u: np.ndarray, out: np.ndarray, step: int) -> None:
+        """`u` and `out` by element, flat; elements, components and planes `step` numbers apart."""
+        cx, cy = self.cells[:2]
+        across = self.count * step, self.components * self.count * step
+        layout = step, step * cx, step * cx * cy, self.n, across[1], across[0]
+        self._launch(module, u, layout, out, None)
+
     def launch_shared(
         self, module: Any, u: np.ndarray, out: np.ndarray, shares: np.ndarray, **options: Any
     ) -> None:

@@ -85,6 +85,24 @@ def test_not_finite(compiled, rng, checked):
     assert not np.isfinite(out[9]).any()
 
 
+def test_far(emulated, rng, tmp_path):
+    """Elements, components and planes of nodes are 2^31 numbers and more apart."""
+    elements = Elements(rng, "mass", (2, 1, 1), 3, 4, "f", components=2)
+    u = elements.local(rng)
+    near, step = np.empty_like(u), 2**31 + 64
+    elements.launch(emulated(FILE), u, near)
+    strides = [4 * step * s for s in (1, 2)] + [4 * step * 4, 12, 4]
+    far = []
+    for name in "xy":  # files with holes
+        memory = np.memmap(tmp_path / name, "f", "w+", shape=(12 * step,))
+        far.append((memory, np.ndarray(u.shape, "f", memory, strides=strides)))
+    far[0][1][...] = u
+    elements.launch_far(emulated(FILE), far[0][0], far[1][0], step)
+    np.testing.assert_array_equal(far[1][1], near)
+    for name in "xy":
+        (tmp_path / name).unlink()
+
+
 def test_cases_reach_every_instance():
     reached = {
         (len(cells), min(s for s in POINTS[len(cells)] if s >= q)) for cells, _, q, _ in CASES

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mplinalg import LinAlgError
+from mplinalg.errors import LinAlgWarning
 from mplinalg.fem import (
     DiffusionOperator,
     MassOperator,
@@ -18,13 +19,17 @@ from mplinalg.fem import (
     load_vector,
     solve,
 )
+from mplinalg.fem.iteration import Level
 from mplinalg.kernels.cuda.catalogue_fem import POINTS
+from mplinalg.ops import array_fem
+from mplinalg.precision import FORMATS
 
 from ..cupy_on_host.install import forbidden_transfers, recorded
 from ..device import cupy, stand_in
 from .assembled import bent
 
 __all__ = ["cupy", "stand_in"]
+
 
 U = {"f": 2.0**-24, "d": 2.0**-53}
 BOTH = [MassOperator, DiffusionOperator]
@@ -134,26 +139,118 @@ def test_one_launch_for_elements_and_one_for_sums(stand_in, rng):
 
 
 @pytest.mark.parametrize("operator_class", BOTH)
-def test_without_kernels(stand_in, rng, operator_class, monkeypatch):
-    """By functions of the array library, with a note of it."""
-    from mplinalg.errors import LinAlgWarning
+@pytest.mark.parametrize("missing", ["fem_", "fem_join", "fem_dot", "fem_descend", "fem_turn"])
+def test_without_kernels(stand_in, rng, operator_class, monkeypatch, missing):
+    """One or all of them: by functions of the array library, with a note of it."""
     from mplinalg.kernels.cuda import fallbacks, loader
 
-    def refused(name):
-        raise loader.KernelUnavailable(f"{name} is not to be had")
+    load, launch = loader.load, loader.launch
+
+    def refused(name, *arguments):
+        if name.startswith(missing):
+            raise loader.KernelUnavailable(f"{name} is not to be had")
+        return (launch if arguments else load)(name, *arguments)
 
     monkeypatch.setattr(loader, "load", refused)
+    monkeypatch.setattr(loader, "launch", refused)
     fallbacks.forget()
     here, there = made(operator_class, (2, 3, 2), 3, 5, "gauss", dirichlet="boundary")
     u = rng.standard_normal(here.ndof)
-    with pytest.warns(LinAlgWarning, match="fem_"):
+    local = rng.standard_normal((12, 1, 4, 4, 4))
+
+    def products_and_solution():
         found = there @ stand_in.asarray(u)
+        return found, there.apply_local(stand_in.asarray(local)), solve(there, found)
+
+    with pytest.warns(LinAlgWarning, match="fem_"):
+        found, found_local, v = products_and_solution()
     is_near(found.get(), here @ u, 3)
-    if operator_class is DiffusionOperator:
-        v, report = solve(there, found, full_output=True)
-        assert report.backward_error <= 1e-10
-        np.testing.assert_allclose(v.get(), u, rtol=0, atol=1e-7)
+    is_near(found_local.get(), here.apply_local(local), 3)
+    np.testing.assert_allclose(v.get(), u, rtol=0, atol=1e-7)
+    assert there.scratch_bytes > 0
     fallbacks.forget()
+
+
+def test_sums_of_the_fallback_are_in_double_precision(stand_in, monkeypatch):
+    from mplinalg.kernels.cuda import elements
+    from mplinalg.ops.cupy_fem import CupyFem
+
+    monkeypatch.setattr(elements, "has_vectors", lambda dtype: False)
+    x = stand_in.full(4097, 1.0, "f")
+    x[0] = 2.0**25
+    assert CupyFem().dot(x, stand_in.ones(4097, "f")) == 2.0**25 + 4096
+
+
+@pytest.mark.parametrize("operator_class", BOTH)
+def test_tables_by_columns(cupy, rng, operator_class):
+    """Arrays keep their order on the way to a device, and kernels want rows."""
+    basis = TensorBasis.lagrange(3, 2, 4)
+    by_columns = TensorBasis(
+        3, basis.nodes, basis.points, basis.weights, np.asfortranarray(basis.B),
+        np.asfortranarray(basis.D),
+    )  # fmt: skip
+    mesh = StructuredMesh(3, 2, mapping=bent)
+    u = rng.standard_normal(mesh.ndof(basis))
+    found = operator_class(mesh, by_columns, device="cuda") @ cupy.asarray(u)
+    is_near(found.get(), operator_class(mesh, basis) @ u, 2)
+
+
+def test_on_another_stream(cupy, rng):
+    """Than that on which the operator was made, of which the user knows nothing."""
+    here, there = made(DiffusionOperator, (3, 2), 2, 4, "gauss", dirichlet="boundary")
+    single = there.astype(np.float32)
+    u = rng.standard_normal(here.ndof)
+    with cupy.cuda.Stream(non_blocking=True):
+        found, rounded = (there @ cupy.asarray(u)).get(), (single @ cupy.asarray(u)).get()
+    is_near(found, here @ u, 2)
+    is_near(rounded, here @ u, 2, "f")
+
+
+def test_on_another_device(stand_in, rng):
+    there = made(MassOperator, (3, 2), 2, 4, "gauss")[1]
+    with stand_in.cuda.Device(1):
+        u = stand_in.ones(there.ndof)
+        with pytest.raises(ValueError, match="different devices"):
+            there @ u
+        with pytest.raises(ValueError, match="different devices"):
+            there.apply_local(stand_in.ones((6, 1, 3, 3)))
+
+
+def test_many_factors(stand_in, rng, monkeypatch):
+    """Are computed some elements at a time, and found again."""
+    case = (4, 3), 2, 4, "gauss"
+    here, whole = made(DiffusionOperator, *case)
+    monkeypatch.setattr(array_fem, "_CHUNK", 100)
+    parts = made(DiffusionOperator, *case)[1]
+    some = np.array([7, 2, 11])
+    for numbers in (np.arange(12), some, np.arange(3, 9)):
+        factors = parts.factors(numbers)
+        np.testing.assert_array_equal(factors.get(), whole.factors(numbers).get())
+        np.testing.assert_array_equal(factors.get(), here.factors(numbers))
+
+
+def test_where_results_may_go(cupy):
+    there = made(MassOperator, (3, 2), 2, 4, "gauss")[1]
+    u = cupy.ones(2 * there.ndof)
+    n = there.ndof
+    for out in (u[: 2 * n : 2], u[1 : n + 1]):
+        with pytest.raises(ValueError, match=r"contiguous|overlap"):
+            there.apply(u[:n], out=out)
+
+
+def test_vectors_of_fp16x2(cupy, rng):
+    """Are rounded before they are multiplied, as on the CPU."""
+    for operator, xp in zip(made(MassOperator, (2, 2), 2, 4, "gauss"), (np, cupy), strict=True):
+        single = operator.astype(np.float32)
+        p = (1e-3 * rng.standard_normal(operator.ndof)).astype("f")
+        fmt, size = FORMATS["fp16x2"], 2.0**-7
+        level = Level(fmt, single, None, 1.0)
+        level.product(xp.asarray(p), out := xp.empty(p.shape, "f"))
+        rounded = fmt.round(p / np.float32(size)) * np.float32(size)
+        assert not np.array_equal(rounded, p)
+        expected = single @ xp.asarray(rounded)
+        assert (out == expected).all()
+        assert not (out == single @ xp.asarray(p)).all()
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp64", "fp32", "fp16x2"])
@@ -174,6 +271,18 @@ def test_conjugate_gradients(cupy, rng, precision, components):
     assert v.dtype == np.float64
     assert report.status.value == "converged"
     assert report.rungs == expected.rungs
+    shared = components * 12 * 12 * 8  # what elements have for the nodes on their surface
+    assert (
+        report.workspace_bytes
+        == expected.workspace_bytes
+        + shared
+        + (
+            there.nbytes - here.nbytes
+            if precision.startswith("fp32") or precision == "fp16x2"
+            else 0
+        )
+        // 2
+    )
     assert abs(report.inner_iterations - expected.inner_iterations) <= 2
     residual = np.linalg.norm(here @ v.get() - b_here) / np.linalg.norm(b_here)
     assert residual <= 1.1e-10
@@ -214,7 +323,8 @@ def test_a_linear_operator(cupy, rng):
     u = rng.standard_normal(here.ndof)
     operator = there.as_linear_operator()
     assert operator.shape == here.shape
-    is_near(operator.matvec(cupy.asarray(u)).get(), here @ u, 2)
+    for product in (operator.matvec, operator.rmatvec):
+        is_near(product(cupy.asarray(u)).get(), here @ u, 2)
 
 
 def test_copies(cupy, rng):

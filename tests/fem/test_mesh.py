@@ -227,3 +227,14 @@ class TestRefusals:
         """A mask is not a list of numbers 0 and 1."""
         with pytest.raises(ValueError, match=r"elements (must be|are numbered)"):
             StructuredMesh(2, 3).geometry(TensorBasis.lagrange(2, 1, 2), elements)
+
+
+@pytest.mark.parametrize("cells", [(3,), (1,), (1, 1), (1, 3), (2, 2), (1, 1, 1)])
+def test_gathered_values_are_in_memory_of_their_own(cells):
+    mesh, basis = StructuredMesh(len(cells), cells), TensorBasis.lagrange(len(cells), 2, 3)
+    u = np.arange(float(mesh.ndof(basis)))
+    local = mesh.gather(u, basis)
+    assert local.flags.c_contiguous
+    assert not np.may_share_memory(local, u)
+    local[...] = -1
+    np.testing.assert_array_equal(u, np.arange(u.size))

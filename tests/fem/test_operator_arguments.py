@@ -22,6 +22,24 @@ class TestArguments:
         mesh, basis = made()
         return MassOperator(mesh, basis, components=2)
 
+    def test_given_values_are_plain_numbers(self, rng):
+        """Nothing that is masked or sparse, of whatever shape."""
+        mesh, basis = made()
+        operator = MassOperator(mesh, basis, dirichlet="boundary")
+        b = rng.standard_normal(operator.ndof)
+        expected = operator.right_hand_side(b, np.full(operator.ndof, 3.0))
+        for given in (3, 3.0, np.float32(3), np.array(3), np.full(operator.ndof, 3, "f"),
+                      [3] * operator.ndof):  # fmt: skip
+            assert np.allclose(operator.right_hand_side(b, given), expected, rtol=1e-14)
+        for given in (np.ma.masked, np.ma.array(3.0, mask=True), np.ma.ones(operator.ndof)):
+            with pytest.raises(ValueError, match="masked arrays are not supported"):
+                operator.right_hand_side(b, given)
+        for given in (1j, "3", np.full(operator.ndof, 1j)):
+            with pytest.raises(TypeError, match="real numbers"):
+                operator.right_hand_side(b, given)
+        with pytest.raises(ValueError, match="Expected values of shape"):
+            operator.right_hand_side(b, [1.0, 2.0])
+
     def test_dtypes_and_layouts(self, operator, rng):
         u = rng.integers(-5, 5, (2, operator.ndof))
         expected = operator @ u.astype(float)

@@ -68,4 +68,5 @@ def entries() -> list[dict[str, Any]]:
 
 def _numbers(name: str, dim: int, q: int) -> int:
     """In shared memory: a cube an element, or two; a table and its transpose, or two."""
-    return (1 if name == "fem_mass" else 2) * (256 // q**2 * q**dim + 2 * q**2)
+    space = q**dim + (0 if dim == 2 else {2: 12, 4: 16}.get(q, 0))
+    return (1 if name == "fem_mass" else 2) * (256 // q**2 * space + 2 * q**2)

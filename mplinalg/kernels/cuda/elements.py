@@ -56,12 +56,16 @@ class Box:
         return f"fem_{self.kind}<{TYPES[dtype.char]}, {dim}, {most}>"
 
     def is_taken(self, dtype: np.dtype) -> bool:
-        """Whether kernels are for such elements, and can be had; if not, a note says why."""
+        """Whether kernels are for such elements, and can be had; if not that, a note says why."""
         dim = len(self.cells)
         sizes = math.prod(self.cells), math.prod(self.nodes[1:]) * self.components, self.nodes[0]
         if dim not in POINTS or self.q > POINTS[dim][-1] or max(sizes) >= _MOST:
             return False
-        return _can_be_had(self.instance(dtype))
+        return _can_be_had(self.instance(dtype), self.join(dtype))
+
+    def join(self, dtype: np.dtype) -> str:
+        """The kernel that sums over elements."""
+        return f"fem_join<{TYPES[dtype.char]}, {len(self.cells)}>"
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,8 @@ def apply(box: Box, operands: Operands, u: Array, out: Array) -> None:
     layout = (p, p * nx, p * nx * ny, nx, nx * ny, math.prod(box.nodes))
     _launch(box, operands, u, layout, out, shares)
     rows = math.prod(box.nodes[1:]) * box.components
-    dim, kind = len(box.cells), TYPES[u.dtype.char]
-    loader.launch(
-        f"fem_join<{kind}, {dim}>", grid(rows * nx), box.components, p,
-        *(*box.cells, 1)[:3], shares, out,
-    )  # fmt: skip
+    cells = (*box.cells, 1)[:3]
+    loader.launch(box.join(u.dtype), grid(rows * nx), box.components, p, *cells, shares, out)
 
 
 def apply_local(box: Box, operands: Operands, u: Array, out: Array) -> None:
@@ -119,10 +120,11 @@ def _launch(
     )  # fmt: skip
 
 
-def _can_be_had(name: str) -> bool:
-    """Whether the device takes a kernel; if not, a note says why."""
+def _can_be_had(*names: str) -> bool:
+    """Whether the device takes kernels; if not, a note says why."""
     try:
-        loader.load(name)
+        for name in names:
+            loader.load(name)
     except KernelUnavailable as reason:
         fallbacks.note(reason)
         return False
@@ -134,7 +136,8 @@ def _can_be_had(name: str) -> bool:
 
 def has_vectors(dtype: np.dtype) -> bool:
     """Whether there are kernels for vectors of that dtype."""
-    return _can_be_had(f"fem_dot<{TYPES[dtype.char]}>")
+    kind = TYPES[dtype.char]
+    return _can_be_had(f"fem_dot<{kind}>", f"fem_descend<{kind}>", f"fem_turn<{kind}>")
 
 
 def dot(x: Array, y: Array) -> float:

@@ -9,6 +9,8 @@
 
 template <int DIM, int Q> struct Layout {
     static constexpr int PLANE = Q * Q, DEPTH = DIM == 3 ? Q : 1, POINTS = PLANE * DEPTH;
+    // from one element's numbers in shared memory to the next one's: so that a warp's are in all banks
+    static constexpr int SPACE = POINTS + (DIM == 2 ? 0 : Q == 2 ? 12 : Q == 4 ? 16 : 0);
     static constexpr int ELEMENTS = 256 / PLANE, THREADS = ELEMENTS * PLANE;
     static constexpr int BLOCKS = Q < 3 || DIM == 2 ? 3 : Q < 10 ? 2 : 1;  // that a multiprocessor is to hold at least
 };

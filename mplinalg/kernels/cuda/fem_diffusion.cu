@@ -13,17 +13,17 @@
 // loaded a plane ahead.
 //
 // Launch: Layout::THREADS threads, a block for every Layout::ELEMENTS elements.
-// Bytes: u, out, and six factors a point, which outweigh the rest: BP5 at p = 7, double: 72 B of
+// Bytes of one component: u, out, and six factors a point, which outweigh the rest: BP5 at p = 7, double: 72 B of
 // factors and 30 B of nodal values and shares for each unknown, so 42e9 unknowns a second at
 // 4.3 TB/s. Flops: 12 q + 15 a point, with p = 7 166 for each unknown. Accesses to
-// shared memory: 5 q + 10 a point; at two clocks a warp 51e9 unknowns a second, the next limit.
+// shared memory: 5 q + 11 a point, of which many lanes of a warp read the same number.
 //
 // After Swirydowicz, Chalmers, Karakus and Warburton, Int. J. High Perform. Comput. Appl. 33 (2019)
 // 735: a plane of threads that goes through the element.
 #include "fem.cuh"
 
 template <class T, int DIM, int Q> struct Shared {
-    T cubes[Layout<DIM, Q>::ELEMENTS][2][Layout<DIM, Q>::POINTS];
+    T cubes[2][Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::SPACE];
     Table<T, Q, Layout<DIM, Q>::THREADS> values, slopes;
 };
 
@@ -50,8 +50,8 @@ fem_diffusion(int count, int components, int n, int q, const T* __restrict__ int
     Table<T, Q, L::THREADS>&values = shared.values, &slopes = shared.slopes;
     Column<DIM, Q> column(count, n, cx, cy, ax, ay, az, sy, sz);
     const int i = column.i, j = column.j, place = j * Q + i;
-    T* const cube = shared.cubes[column.slot][0];
-    T* const other = shared.cubes[column.slot][1];
+    T* const cube = shared.cubes[0][column.slot];
+    T* const other = shared.cubes[1][column.slot];
     if (interp) values.load(interp, q, n);
     slopes.load(slope, q, q);
     __syncthreads();
@@ -86,11 +86,11 @@ fem_diffusion(int count, int components, int n, int q, const T* __restrict__ int
                 T dz = T(0);
 #pragma unroll
                 for (int l = 0; l < Q; ++l) dz += slopes.plain[k * Q + l] * v[l];
-                x = g[0] * dx + g[1] * dy + g[2] * dz;
-                y = g[1] * dx + g[3] * dy + g[4] * dz;
                 const T flux = g[2] * dx + g[4] * dy + g[5] * dz;
 #pragma unroll
                 for (int l = 0; l < Q; ++l) total[l] += slopes.plain[k * Q + l] * flux;
+                x = g[0] * dx + g[1] * dy + g[2] * dz;
+                y = g[1] * dx + g[3] * dy + g[4] * dz;
                 metric.load(own + (k + 1) * q * q, points, has_points && k + 1 < q);
             }
         }

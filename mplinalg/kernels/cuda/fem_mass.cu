@@ -9,12 +9,12 @@
 // adds them up, always in the same order.
 //
 // Launch: Layout::THREADS threads, a block for every Layout::ELEMENTS elements.
-// Bytes: a read of u and of the factors, a write of out: BP1 at p = 7, q = 9, double: 8 B of u, 17 B
+// Bytes of one component: a read of u and of the factors, a write of out: BP1 at p = 7, q = 9, double: 8 B of u, 17 B
 // of factors and 22 B of out, shares and sums for each unknown. Flops: 4 q n (n^2 + n q + q^2) an element.
 #include "fem.cuh"
 
 template <class T, int DIM, int Q> struct Shared {
-    T cubes[Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::POINTS];
+    T cubes[Layout<DIM, Q>::ELEMENTS][Layout<DIM, Q>::SPACE];
     Table<T, Q, Layout<DIM, Q>::THREADS> values;
 };
 
