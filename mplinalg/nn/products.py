@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import batched_ops_for, ops_for
+from ..ops.dispatch import nn_ops_for
 from ..precision import get_format, working_format
 
 Array = Any
@@ -64,8 +65,8 @@ def product(
     compute = None if fmt is None or fmt == working_format(dtype) else fmt
     stacks = batched_ops_for(a, b)
     if compute is None and not stacks.takes_large:
-        # the namespace's own product takes transposed views as flags
-        return stacks.xp.matmul(
+        # transposed views are as good as flags
+        return nn_ops_for(a, b).matmul(
             a.swapaxes(-1, -2) if transa else a, b.swapaxes(-1, -2) if transb else b
         )
     c = stacks.xp.empty(shape, dtype)

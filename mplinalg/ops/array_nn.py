@@ -22,6 +22,9 @@ class ArrayNn:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        return self.xp.matmul(a, b)
+
     def im2col(self, x: Array, cols: Array, patches: Patches) -> None:
         padded, slices = self._padded(x, patches), _slices(patches)
         n, c = x.shape[:2]

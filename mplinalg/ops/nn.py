@@ -46,6 +46,9 @@ class NnOps(Protocol):
     def tile_bytes(self) -> int:
         """The same for transformed tiles; of one row of tiles there is always room."""
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        """A B of matrices, or of stacks of them, of any strides."""
+
     def im2col(self, x: Array, cols: Array, patches: Patches) -> None:
         """cols[n, (c, u, v), (i, j)] <- x[n, c, i sh + u - ph, j sw + v - pw], 0 outside.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..precision import Format
 from . import numpy_nn_interleaved as interleaved
+from . import numpy_nn_products as products
 from .array_nn import ArrayNn
 from .nn import Pair, Patches
 from .numpy_batched_common import BYTE_RATE, compiled, flop_rate, powers_of_two, rounded
@@ -37,6 +38,9 @@ class NumpyNn(ArrayNn):
 
     def __init__(self) -> None:
         super().__init__(np)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return products.matmul(a, b)
 
     def im2col(self, x: Array, cols: Array, patches: Patches) -> None:
         flat, steps = _flat(cols)

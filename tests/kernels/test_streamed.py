@@ -178,9 +178,9 @@ def test_the_copy_of_b_stays_in_its_room(rng, dtype, layout):
         for offset in range(64 // b.itemsize):
             guarded = np.full(needed + 64, np.nan, dtype)
             room = guarded[offset : offset + needed]
-            target = streamed._place_in(room)
-            line = streamed._bytes_of_line(n, b.itemsize)
-            streamed._copy(k, n, second, target, line, like)
+            target = streamed.place_in(room)
+            line = streamed.bytes_of_line(n, b.itemsize)
+            streamed.copy_by_rows(k, n, second, target, line, like)
             assert target % 64 == 0
             assert line // 64 % 2 == 1
             assert room.ctypes.data <= target

@@ -23,14 +23,17 @@ from .members import entry, place, span
 
 types: Any = numba_types
 
-__all__ = ["multiply_listed", "multiply_stack", "takes"]
+__all__ = [
+    "LINE", "bytes_of_line", "copy_by_rows", "multiply_listed", "multiply_stack", "place_in",
+    "takes",
+]  # fmt: skip
 
 _LARGEST = 3 * 2**20
 """Bytes of A, B and C together: with more, BLAS, which copies A, too, is as fast."""
 _COPIED, _OFTEN = 2**16, 32
 """Bytes and rows of A from which on B is copied in any case: its rows are far apart in memory, and
 every block goes through all of them."""
-_LINE = 64
+LINE = 64
 """Bytes of a line of the cache."""
 _INDEX = ir.IntType(64)
 
@@ -73,9 +76,9 @@ def _transpose_square(typingctx, source, step, target, target_step, like):  # ty
 
 
 @kernel
-def _bytes_of_line(n, size):  # type: ignore[no-untyped-def]
+def bytes_of_line(n, size):  # type: ignore[no-untyped-def]
     """Of a row of a copy: an odd number of lines, so that rows are in all sets of the cache."""
-    return ((n * size + _LINE - 1) // _LINE | 1) * _LINE
+    return ((n * size + LINE - 1) // LINE | 1) * LINE
 
 
 @kernel
@@ -83,17 +86,17 @@ def _room_for(m, k, n, b, size):  # type: ignore[no-untyped-def]
     """Numbers of the room for a copy of B; 0 if it is multiplied by as it is."""
     if b[1][1] == size and (k * n * size < _COPIED or m < _OFTEN):
         return 0
-    return (k * _bytes_of_line(n, size) + _LINE) // size
+    return (k * bytes_of_line(n, size) + LINE) // size
 
 
 @kernel
-def _place_in(room):  # type: ignore[no-untyped-def]
+def place_in(room):  # type: ignore[no-untyped-def]
     """Where in a room for it the copy of B begins, a line of the cache."""
-    return (np.int64(room.ctypes.data) + _LINE - 1) // _LINE * _LINE
+    return (np.int64(room.ctypes.data) + LINE - 1) // LINE * LINE
 
 
 @kernel
-def _copy(k, n, b, target, line, like):  # type: ignore[no-untyped-def]
+def copy_by_rows(k, n, b, target, line, like):  # type: ignore[no-untyped-def]
     """Copy B, of any steps, by contiguous rows, `line` bytes apart. n are more than a register."""
     address, (down, across) = b
     size = entry(target, like).itemsize
@@ -126,9 +129,9 @@ def _multiply(m, k, n, alpha, a, b, beta, c, ahead, room, is_there):  # type: ig
     """
     address, line = b[0], b[1][0]
     if _room_for(m, k, n, b, room.itemsize):
-        address, line = _place_in(room), _bytes_of_line(n, room.itemsize)
+        address, line = place_in(room), bytes_of_line(n, room.itemsize)
         if not is_there:
-            _copy(k, n, b, address, line, room[0])
+            copy_by_rows(k, n, b, address, line, room[0])
     multiply_blocks(
         m, k, n, alpha, (a[0], a[1][0], a[1][1]), (address, line), beta, (c[0], c[1][0]), ahead
     )
