@@ -72,30 +72,52 @@ def test_threads_at_once(rng):
         assert all(pool.map(work, range(4)))
 
 
+def is_asleep(mine):
+    """Within a minute."""
+    stop = time.monotonic() + 60
+    while not mine.is_idle and time.monotonic() < stop:
+        time.sleep(1e-3)
+    return mine.is_idle and not mine.words[strips.HERE]
+
+
 def test_the_processor_is_idle_soon_after(rng):
     until_helped(*operands(rng))
-    work = partner._partners[SINGLE]._work
-    work.result(60)
+    assert is_asleep(partner._partners[SINGLE])
     before = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - before < 0.1
-    assert work is partner._partners[SINGLE]._work
+
+
+def test_it_is_patient_for_milliseconds():
+    """Which the test above does not see: it waits until the partner sleeps."""
+    assert 500_000 <= partner.PATIENCE <= 5_000_000
 
 
 def test_without_a_partner(rng, monkeypatch):
     """Where there can be no more threads."""
 
-    def submit(*_):
+    def start(*_):
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(partner._thread, "start_new_thread", start)
+    monkeypatch.setattr(partner, "_partners", {})
     a, b, want = operands(rng)
-    multiplied(a, b)
+    for _ in range(3):
+        assert np.array_equal(multiplied(a, b), want)
+    assert helped() == 0
+
+
+def test_after_its_end(rng, monkeypatch):
+    monkeypatch.setattr(partner, "_partners", {})
+    a, b, want = operands(rng)
+    until_helped(a, b, want)
     mine = partner._partners[SINGLE]
-    mine._work.result(60)
-    monkeypatch.setattr(mine._pool, "submit", submit)
+    partner._end()
+    assert is_asleep(mine)
     before = helped()
     assert np.array_equal(multiplied(a, b), want)
     assert helped() == before
+    assert mine.is_idle
 
 
 def test_what_fits():
@@ -145,14 +167,14 @@ INTERRUPTED = (
     + """
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 caught = 0
-for i in range(200):
+for i in range(600):
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-5 * i)
+        signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-5 * (i % 200))
         while True:
             t.multiplied(*case[:2])
     except KeyboardInterrupt:
         caught += 1
-assert caught == 200
+assert caught == 600
 words = t.partner._partners[t.SINGLE].words
 assert not words[t.strips._HELD]
 t.until_helped(*case)

@@ -1,15 +1,18 @@
 """The thread that takes strips of products: woken by the first one, asleep soon after the last.
 
 It computes without the GIL, and no product needs it: the calling thread takes the strips that
-nobody else takes. Python waits for it at the end, no longer than it is patient.
+nobody else takes. It sleeps on a bare lock, which an interrupt cannot leave half released; a future
+or a pool it can, and whoever waits for them then waits for ever.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
 from typing import Any
 
 import numpy as np
@@ -28,29 +31,51 @@ hundred microseconds between products, for updates and the next batch."""
 ROOM = 2**22
 """Bytes for the copy of B of a strip."""
 _NOTHING = np.empty(0, np.int64)
+_LAST = 1.0
+"""Seconds that Python waits at its end for a partner to fall asleep, which takes `PATIENCE`."""
 
 
 class _Partner:
     """The partner of all who multiply numbers of one dtype, and what it shares with them."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
         self.job, self.words = np.zeros(strips.JOB, np.int64), np.zeros(strips.WORDS, np.int64)
         self.calls = system_calls()
-        self._room = np.empty(ROOM // dtype.itemsize, dtype)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mplinalg-partner")
-        self._work: Future[None] | None = None
+        self.is_idle = True
+        self._is_there = self._has_ended = False
+        self._sleep = threading.Lock()  # it sleeps where this is held
+        self._sleep.acquire()
 
     def wake(self) -> None:
         """Have it look for work, if it does not already.
 
         It may not come: where there can be no more threads, or when Python ends.
         """
-        if self._work is None or self._work.done():
-            with contextlib.suppress(RuntimeError):
-                self._work = self._pool.submit(
-                    strips.share, _NOTHING, _NOTHING, self.job, self.words, self._room, PATIENCE,
-                    self.calls,
-                )  # fmt: skip
+        if self.words[strips.HERE] or self._has_ended:
+            return
+        with contextlib.suppress(RuntimeError):  # no more threads; or it was woken a moment ago
+            if not self._is_there:
+                _thread.start_new_thread(self._serve, ())
+                self._is_there = True
+            self._sleep.release()
+
+    def _serve(self) -> None:
+        room = np.empty(ROOM // self.dtype.itemsize, self.dtype)
+        while True:
+            self._sleep.acquire()
+            self.is_idle = False
+            strips.share(_NOTHING, _NOTHING, self.job, self.words, room, PATIENCE, self.calls)
+            self.is_idle = True
+
+    def end(self) -> None:
+        """Wait until it sleeps, for good: a thread may not return from a kernel without Python."""
+        self._has_ended = True
+        stop = time.monotonic() + _LAST
+        while self._is_there:
+            time.sleep(1e-3)  # also for one that was woken just now
+            if (self.is_idle and self._sleep.locked()) or time.monotonic() > stop:
+                break
 
 
 _partners: dict[np.dtype[Any], _Partner] = {}
@@ -107,6 +132,12 @@ def multiply(a: Array, b: Array, c: Array, parts: int, *, by_columns: bool) -> N
 def _forget() -> None:
     """In a forked child: the thread was not copied, and somebody may have led."""
     _partners.clear()
+
+
+@atexit.register
+def _end() -> None:
+    for partner in list(_partners.values()):
+        partner.end()
 
 
 if hasattr(os, "register_at_fork"):

@@ -25,16 +25,17 @@ from .batched.streamed import bytes_of_line, copy_by_rows, place_in
 from .jit import kernel
 from .words import APART, add_to, exchanged, give_way, nanoseconds, put, seen
 
-__all__ = ["GRAIN", "HELPED", "JOB", "WORDS", "share"]
+__all__ = ["GRAIN", "HELPED", "HERE", "JOB", "WORDS", "share"]
 
 GRAIN = 16
 """Columns, or rows, of which a strip has a multiple, but for the last one."""
 JOB = 13
 """Numbers that describe a product: m, k, n; address and steps of A and of B in bytes; address and
 step from row to row of C; whether strips are of columns; how many there are."""
-_HELD, _TURN, _DONE, HELPED = (APART * place for place in range(4))
-"""Words: whether somebody leads; the turn; strips that are done; strips that partners ever took."""
-WORDS = 4 * APART
+_HELD, _TURN, _DONE, HELPED, HERE = (APART * place for place in range(5))
+"""Words: whether somebody leads; the turn; strips that are done; strips that partners ever took;
+partners that look for work."""
+WORDS = 5 * APART
 _COUNT, _LAST = 32, 16
 """Bits of a turn at which the number of strips begins, and that of those taken from the end."""
 _LOW = 2**16 - 1
@@ -108,6 +109,8 @@ def share(mine, own, job, words, room, patience, calls):  # type: ignore[no-unty
             job, words = mine, own
         put(words, _DONE, 0)
         put(words, _TURN, parts << _COUNT)
+    else:
+        add_to(words, HERE, 1)
     looks, until = 0, np.int64(0)
     while True:
         turn = seen(words, _TURN)
@@ -133,4 +136,5 @@ def share(mine, own, job, words, room, patience, calls):  # type: ignore[no-unty
                 if until == 0:
                     until = now + patience
                 elif now > until:
+                    add_to(words, HERE, -1)
                     return
