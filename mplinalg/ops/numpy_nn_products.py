@@ -15,9 +15,10 @@ Array = NDArray[Any]
 __all__ = ["cut", "matmul"]
 
 WORTHWHILE_FROM = 2**24
-"""Multiplications: with fewer, BLAS takes about as long, and is not compiled first."""
+"""Multiplications: below the products of a hidden layer in training, which were measured; and BLAS
+is not compiled first."""
 LARGEST = 2**22
-"""Bytes of A, B and C: of more, BLAS copies A as well, and divides them evenly enough."""
+"""Bytes of A, B and C: what two caches of the second level hold. More has not been measured."""
 THREADS = 2
 """One is BLAS's as ever. More than two have not been measured."""
 _PARTS = 8

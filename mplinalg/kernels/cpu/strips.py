@@ -40,8 +40,8 @@ _COUNT, _LAST = 32, 16
 """Bits of a turn at which the number of strips begins, and that of those taken from the end."""
 _LOW = 2**16 - 1
 _LOOKS = 64
-"""Looks in vain after which a partner looks at the clock, and a leader, who may have the core that
-its partner waits for, gives way."""
+"""Looks in vain after which a thread gives way, as the other one may wait for the same core, and a
+partner looks at the clock."""
 
 
 @kernel
@@ -129,9 +129,8 @@ def share(mine, own, job, words, room, patience, calls):  # type: ignore[no-unty
             return
         looks += 1
         if looks % _LOOKS == 0:
-            if parts:
-                give_way(calls)
-            else:
+            give_way(calls)
+            if not parts:
                 now = nanoseconds(calls)
                 if until == 0:
                     until = now + patience
