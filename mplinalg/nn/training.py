@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import LinAlgError
 from ..ops import is_on_host, ops_for
+from ..ops.dispatch import nn_ops_for
 from .autograd import Array
 from .data import DataLoader
 from .faults import first_not_finite
@@ -45,7 +46,7 @@ def train_epoch(
     skipped = 0
     latest = loader.x[:0], None
     alike: list[Any] = [module for _, module in net.named_modules() if module.draws_alike]
-    with ranks.drawing(generators(net, apart=True).values()):
+    with ranks.drawing(generators(net, apart=True).values()), nn_ops_for(loader.x).in_a_row():
         for batch in loader:
             x, y = ranks.share(*batch)
             recipe.optimizer.zero_grad()

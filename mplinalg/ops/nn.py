@@ -6,6 +6,7 @@ more. Verbs write into arrays that they are given.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ..precision import Format
@@ -45,6 +46,9 @@ class NnOps(Protocol):
     @property
     def tile_bytes(self) -> int:
         """The same for transformed tiles; of one row of tiles there is always room."""
+
+    def in_a_row(self) -> AbstractContextManager[None]:
+        """While this thread does nothing but train: one product follows the other."""
 
     def matmul(self, a: Array, b: Array) -> Array:
         """A B of matrices, or of stacks of them, of any strides."""

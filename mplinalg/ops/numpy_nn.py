@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ class NumpyNn(ArrayNn):
 
     def __init__(self) -> None:
         super().__init__(np)
+
+    def in_a_row(self) -> AbstractContextManager[None]:
+        return products.in_a_row()
 
     def matmul(self, a: Array, b: Array) -> Array:
         return products.matmul(a, b)

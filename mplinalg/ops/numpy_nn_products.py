@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from .numpy_batched_common import compiled
 
 Array = NDArray[Any]
 
-__all__ = ["cut", "matmul"]
+__all__ = ["cut", "in_a_row", "matmul"]
 
 WORTHWHILE_FROM = 2**24
 """Multiplications: below the products of a hidden layer in training, which were measured; and BLAS
@@ -27,15 +31,40 @@ _GRAINS = 3
 """Grains of a strip, at least: blocks are three or four registers wide."""
 _LEAST = 64
 """Rows, columns and terms of a sum, at least."""
+_HAS_PARTNERS = os.name == "posix"
+"""There are the calls of the system that a partner makes."""
 _REALS = np.dtype(np.float32), np.dtype(np.float64)
+
+
+class _Here(threading.local):
+    """Of a thread: whether its products are `in_a_row`."""
+
+    is_in_a_row = False
+
+
+_here = _Here()
+
+
+@contextlib.contextmanager
+def in_a_row() -> Iterator[None]:
+    """One product follows the other in what this thread does now: a partner is worth waking.
+
+    Of a few products after a pause it is not: they are over when it comes.
+    """
+    before, _here.is_in_a_row = _here.is_in_a_row, _HAS_PARTNERS
+    try:
+        yield
+    finally:
+        _here.is_in_a_row = before
 
 
 def matmul(a: Array, b: Array) -> Array:
     """A B, of matrices or of stacks of them.
 
-    In which way follows from shapes, dtype and the number of threads alone, and so do the bits.
+    In which way follows from shapes, dtype, the number of threads and `in_a_row` alone, and so do
+    the bits.
     """
-    if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in _REALS:
+    if _here.is_in_a_row and a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in _REALS:
         parts, by_columns = cut(*a.shape, b.shape[1], a.itemsize)
         if (
             parts

@@ -32,8 +32,10 @@ def divided(monkeypatch):
 
 @pytest.fixture
 def two(monkeypatch):
-    """Two threads, as far as products know."""
+    """Two threads, as far as products know, which follow each other."""
     monkeypatch.setattr("mplinalg.kernels.cpu.batched.threads.blas_threads", lambda: 2)
+    with products.in_a_row():
+        yield
 
 
 @pytest.fixture
@@ -47,8 +49,36 @@ def small(monkeypatch):
 
 def test_only_on_two_threads(rng, threads, divided):
     a, b = rng.random((100, 784), np.float32), rng.random((784, 528), np.float32)
-    assert np.allclose(product(a, b), np.matmul(a, b), rtol=1e-5)
+    with products.in_a_row():
+        assert np.allclose(product(a, b), np.matmul(a, b), rtol=1e-5)
     assert divided == ([(100, 784, 528)] if threads == 2 else [])
+
+
+def test_only_in_training(rng, monkeypatch, divided):
+    """Not what is computed now and then, nor by another thread."""
+    monkeypatch.setattr("mplinalg.kernels.cpu.batched.threads.blas_threads", lambda: 2)
+    x, y = rng.random((100, 784), np.float32), rng.integers(0, 528, 100)
+    net = nn.Linear(784, 528, rng=1)
+    model = nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "cross_entropy")
+    weights = net.weight.data.T
+    assert np.array_equal(product(x, weights), x @ weights)
+    model.predict(x)
+    model.evaluate(x, y)
+    assert divided == []
+    model.fit(x, y, epochs=1, batch_size=100)
+    assert sorted(divided) == [(100, 784, 528), (528, 100, 784)]
+    model.predict(x)
+    assert len(divided) == 2
+    with products.in_a_row():
+        with products.in_a_row():
+            pass
+        side = threading.Thread(target=product, args=(x, weights))
+        side.start()
+        side.join()
+        assert len(divided) == 2
+        product(x, weights)
+    product(x, weights)
+    assert len(divided) == 3
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -131,8 +161,9 @@ def test_the_same_bits_while_others_multiply(rng, two, divided):
     want, ended, wrong = product(a, b), threading.Event(), []
 
     def others():
-        while not ended.is_set():
-            wrong.append(not np.array_equal(product(a, b), want))
+        with products.in_a_row():
+            while not ended.is_set():
+                wrong.append(not np.array_equal(product(a, b), want))
 
     side = threading.Thread(target=others)
     side.start()
