@@ -34,12 +34,17 @@ from .steps import (
     weigh_line,
 )
 
+_MANY = 4000
+"""Registers of factors of a group; diffusion of degree 8 has 4374 to 6000, of degree 6 3072."""
+
 # Parts of the kernels below, pasted into them, so that sizes stay literals.
 _part = numba.njit(inline="always")
 
 
 @_part
-def _gather(dim, n, q, u, first, group, row, shift, interp, a, b, asks, factors, later):  # type: ignore[no-untyped-def]
+def _gather(  # type: ignore[no-untyped-def]
+    dim, n, q, u, first, group, row, shift, interp, a, b, asks, cache, factors, later
+):
     """b <- u, interpolated in all dimensions but the last (in one dimension: in that).
 
     The rows of the next group are asked for, and for each row some of its factors.
@@ -52,7 +57,7 @@ def _gather(dim, n, q, u, first, group, row, shift, interp, a, b, asks, factors,
         for j in range(lines):
             r = k * lines + j
             at = j if dim == 3 and q else r
-            ask_ahead(asks, factors, later + r * asks)
+            ask_ahead(asks, cache, factors, later + r * asks)
             ask_row(0, u, first, following, row[r] + shift)
             load_row(n, q, u, first, group, row[r] + shift, interp, a, at * points)
         if dim == 3 and q:
@@ -63,7 +68,7 @@ def _gather(dim, n, q, u, first, group, row, shift, interp, a, b, asks, factors,
 @_part
 def _scatter(  # type: ignore[no-untyped-def]
     dim, n, q, adds, b, a, interp_t, out, first, group, row, shift, joined, ends,
-    asks, factors, later,
+    asks, cache, factors, later,
 ):  # fmt: skip
     """The transpose of `_gather`, stored or added."""
     points = q or n
@@ -77,7 +82,7 @@ def _scatter(  # type: ignore[no-untyped-def]
             r = k * lines + j
             at = (j if dim == 3 and q else r) * points
             to = row[r] + shift
-            ask_ahead(asks, factors, later + r * asks)
+            ask_ahead(asks, cache, factors, later + r * asks)
             if adds:
                 add_row(n, q, a, at, interp_t, out, first, group, to, joined, ends, r)
             else:
@@ -104,6 +109,15 @@ def _tile(count, like):  # type: ignore[no-untyped-def]
     space = np.empty((count + 1) * width, like.dtype)
     skipped = (-space.ctypes.data % 64) // like.itemsize
     return space[skipped : skipped + count * width]
+
+
+def _cache_for(registers: int) -> int:
+    """The level of the cache to which so many factors of the next group are brought.
+
+    The second level is the one that has room. But if they are many, what is asked for that is
+    often not there in time, and what is asked for the first one is (measured, not understood).
+    """
+    return 1 if registers > _MANY else 2
 
 
 @functools.cache
@@ -138,6 +152,7 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
     rows = n ** (dim - 1)
     # the factors of the next group are asked for a few at a time, all along
     asks = -(-(points**dim) // (2 * rows + across))
+    cache = _cache_for(points**dim)
 
     @kernel
     def run(  # type: ignore[no-untyped-def]
@@ -154,9 +169,12 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                 group, place, later = g * width, places[g], places[g + 1]
                 for c in range(components):
                     x, y = c * stride, c * out_stride
-                    _gather(dim, n, q, u, first, group, row, x, interp, a, b, asks, factors, later)
+                    _gather(
+                        dim, n, q, u, first, group, row, x, interp, a, b, asks, cache, factors,
+                        later,
+                    )  # fmt: skip
                     for i in range(across):
-                        ask_ahead(asks, factors, later + (rows + i) * asks)
+                        ask_ahead(asks, cache, factors, later + (rows + i) * asks)
                         if i < rows:
                             ask_row(1, out, out_first, group, out_row[i] + y)
                         if dim == 1:
@@ -167,7 +185,7 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                             )
                     _scatter(
                         dim, n, q, adds, b, a, interp_t, out, out_first, group, out_row, y,
-                        joined, ends, asks, factors, later + (rows + across) * asks,
+                        joined, ends, asks, cache, factors, later + (rows + across) * asks,
                     )  # fmt: skip
 
     return run
@@ -183,6 +201,7 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
     metrics = dim * (dim + 1) // 2
     opens = across if dim > 1 else 0
     asks = -(-metrics * points**dim // (2 * rows + 2 * opens + across))
+    cache = _cache_for(metrics * points**dim)
 
     @kernel
     def run(  # type: ignore[no-untyped-def]
@@ -202,10 +221,13 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                 group, place, later = g * width, places[g], places[g + 1]
                 for c in range(components):
                     x, y = c * stride, c * out_stride
-                    _gather(dim, n, q, u, first, group, row, x, interp, a, b, asks, factors, later)
+                    _gather(
+                        dim, n, q, u, first, group, row, x, interp, a, b, asks, cache, factors,
+                        later,
+                    )  # fmt: skip
                     ahead = later + rows * asks
                     for i in range(opens):
-                        ask_ahead(asks, factors, ahead + i * asks)
+                        ask_ahead(asks, cache, factors, ahead + i * asks)
                         open_line(n, q, across, across, b, i, interp, slope, v, last, i)
                     ahead += opens * asks
                     for k in range(across // lines):
@@ -218,7 +240,7 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                                 )  # fmt: skip
                         for j in range(lines):
                             r = k * lines + j
-                            ask_ahead(asks, factors, ahead + r * asks)
+                            ask_ahead(asks, cache, factors, ahead + r * asks)
                             if r < rows:
                                 ask_row(1, out, out_first, group, out_row[r] + y)
                             flux_row(
@@ -233,11 +255,11 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                                 )  # fmt: skip
                     ahead += across * asks
                     for i in range(opens):
-                        ask_ahead(asks, factors, ahead + i * asks)
+                        ask_ahead(asks, cache, factors, ahead + i * asks)
                         close_line(n, q, across, across, last, i, v, slope_t, interp_t, b, i)
                     _scatter(
                         dim, n, q, adds, b, a, interp_t, out, out_first, group, out_row, y,
-                        joined, ends, asks, factors, ahead + opens * asks,
+                        joined, ends, asks, cache, factors, ahead + opens * asks,
                     )  # fmt: skip
 
     return run

@@ -82,13 +82,13 @@ class _Tile:
         self.builder.store(number.value, self.place(k), align=64)
 
 
-def _ask(builder: Any, pointer: Any, writes: int) -> None:
-    """Have a line of memory brought into the cache; any address will do."""
+def _ask(builder: Any, pointer: Any, writes: int, level: int = 2) -> None:
+    """Have a line of memory brought into the cache of a level, or both; any address will do."""
     byte, number = _BYTE.as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # locality 2: up to the second level; 1: data
-    arguments = [builder.bitcast(pointer, byte), number(writes), number(2), number(1)]
+    # locality 3: the first level, 2: the second; 1: data
+    arguments = [builder.bitcast(pointer, byte), number(writes), number(4 - level), number(1)]
     builder.call(function, arguments)
 
 
@@ -112,12 +112,12 @@ def ask_row(builder, writes, array, first, group, offset):  # type: ignore[no-un
         _ask(builder, place, writes)
 
 
-@_emitted(1)
-def ask_ahead(builder, count, factors, place):  # type: ignore[no-untyped-def]
-    """Have `count` registers of factors brought into the cache."""
+@_emitted(2)
+def ask_ahead(builder, count, level, factors, place):  # type: ignore[no-untyped-def]
+    """Have `count` registers of factors brought into the cache of a level."""
     tile = _Tile(builder, factors, place)
     for k in range(count):
-        _ask(builder, tile.place(k), 0)
+        _ask(builder, tile.place(k), 0, level)
 
 
 @_emitted(2)
