@@ -200,7 +200,8 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
     lines = points if dim > 1 else 1
     metrics = dim * (dim + 1) // 2
     opens = across if dim > 1 else 0
-    asks = -(-metrics * points**dim // (2 * rows + 2 * opens + across))
+    spots = 3 * across if dim == 3 else across  # where factors are asked for between the others
+    asks = -(-metrics * points**dim // (2 * rows + 2 * opens + spots))
     cache = _cache_for(metrics * points**dim)
 
     @kernel
@@ -234,13 +235,16 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                         level = k * across
                         if dim == 3:
                             for i in range(points):
+                                ask_ahead(asks, cache, factors, ahead)
+                                ahead += asks
                                 apply_lines(
                                     points, points, -1, points, points, 0, v, level + i, slope,
                                     middle, i,
                                 )  # fmt: skip
                         for j in range(lines):
                             r = k * lines + j
-                            ask_ahead(asks, cache, factors, ahead + r * asks)
+                            ask_ahead(asks, cache, factors, ahead)
+                            ahead += asks
                             if r < rows:
                                 ask_row(1, out, out_first, group, out_row[r] + y)
                             flux_row(
@@ -249,11 +253,12 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                             )  # fmt: skip
                         if dim == 3:
                             for i in range(points):
+                                ask_ahead(asks, cache, factors, ahead)
+                                ahead += asks
                                 apply_lines(
                                     points, points, -1, points, points, 1, middle, i, slope_t,
                                     v, level + i,
                                 )  # fmt: skip
-                    ahead += across * asks
                     for i in range(opens):
                         ask_ahead(asks, cache, factors, ahead + i * asks)
                         close_line(n, q, across, across, last, i, v, slope_t, interp_t, b, i)
