@@ -217,7 +217,7 @@ class ElementOperator:
         Returns
         -------
         array, shape (m, q**dim, count)
-            x is the fastest of the points. One number for mass; for diffusion, dim (dim + 1) / 2:
+            Of the points x is the fastest. One number for mass; for diffusion, dim (dim + 1) / 2:
             the upper triangle by rows of a symmetric matrix.
         """
         return self._prepared.factors(elements)
