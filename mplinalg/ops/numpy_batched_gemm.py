@@ -53,7 +53,7 @@ def small_product(a: Any, b: Any) -> Array | None:
     (count, m, k), (count_b, k_b, n), dtype = a.shape, b.shape, a.dtype
     if count != count_b or k != k_b or dtype != b.dtype or dtype not in _WORKING:
         return None
-    times = 1 if max(m, n, k) <= _STRAIGHT[dtype.char] else _TIMES
+    times = 1 if max(m, n, k) <= _STRAIGHT.get(dtype.char, 0) else _TIMES
     if a.size * n >= times * plan.STRAIGHT_FROM:
         return None
     with np.errstate(all="ignore"):  # as no other route warns

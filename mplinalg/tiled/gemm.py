@@ -19,7 +19,7 @@ from .plan import needed
 from .progress import bar, quiet
 from .running import run_rest
 from .sources import Blocks, Named, as_source
-from .store import Store
+from .store import DirectoryStore, Store
 from .stores import require_resumable
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
@@ -118,7 +118,9 @@ def gemm(
     if workdir is None:
         store: Store = executor.make_store(program, held)
     else:
-        executor.require(needed(program))  # before anything is read
+        executor.require(needed(program), len(program.tasks))  # before anything is read
+        if not resume:
+            DirectoryStore.require_new(workdir)
         digests = [
             identified(source, part, dtype, executor, traffic)
             for source, part in zip((left, right), grids, strict=True)

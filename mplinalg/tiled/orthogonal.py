@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,10 +126,19 @@ def qr(
     if workdir is None:
         found = made.run()
     else:
-        executor.require(needed(made.programs["R"]))
-        origin = identified(source, grid, dtype, executor, made.traffic)
-        found = made.run_in(Path(workdir), f"QR of {origin}", grid, resume)
+        for program in made.programs.values():
+            executor.require(needed(program), len(program.tasks))
+
+        def origin() -> str:
+            name = identified(source, grid, dtype, executor, made.traffic, is_checked=True)
+            # signs of rows of R follow from the tiles
+            return f"QR of {name} in tiles of {grid.tile[0]} by {grid.tile[1]}"
+
+        found = made.run_in(Path(workdir), origin, grid, resume)
     return (*found, made.traffic) if full_output else found
+
+
+_REFLECTORS = "reflectors"
 
 
 class _Factorization:
@@ -161,12 +171,18 @@ class _Factorization:
         held = nbytes(program.tiles, program.results)
         return QRResult(self._q(factors, self.executor.make_store(wanted, held)), r)
 
-    def run_in(self, folder: Path, origin: str, grid: Grid, resume: bool) -> QRResult:
+    def run_in(
+        self, folder: Path, identify: Callable[[], str], grid: Grid, resume: bool
+    ) -> QRResult:
         """Keep Q and R in a directory, and the reflectors until they are there."""
         folder.mkdir(parents=True, exist_ok=True)
         stores: dict[str, DirectoryStore] = {}
+        reflectors = folder / _REFLECTORS
         with contextlib.ExitStack() as held:
             held.callback(DirectoryLock(folder).release)
+            for part in () if resume else (*self.programs, _REFLECTORS):
+                DirectoryStore.require_new(folder / part)
+            origin = identify()
             for letter in self.programs:
                 stores[letter] = matrix_store(
                     folder / letter, letter, self.grids[letter], self.dtype, origin=origin,
@@ -175,13 +191,13 @@ class _Factorization:
                 held.callback(stores[letter].release)
             if not all(self._is_whole(letter, store) for letter, store in stores.items()):
                 title = {"contents": origin, "shape": list(grid.shape), "tile": list(grid.tile)}
-                path = folder / "reflectors"
-                factors = DirectoryStore.of_run(path, title, resume=resume)
+                factors = DirectoryStore.of_run(reflectors, title, resume=resume)
                 held.callback(factors.release)
                 self._r(factors).save_to(stores["R"], "R")
                 if "Q" in stores:
                     self._q(factors, stores["Q"])
-                shutil.rmtree(path)
+            if "Q" in stores or not (folder / "Q").exists():  # an earlier run may want them for Q
+                shutil.rmtree(reflectors, ignore_errors=True)
         found = {letter: TiledMatrix.open(folder / letter) for letter in stores}
         return QRResult(found.get("Q"), found["R"])
 

@@ -11,7 +11,7 @@ from ..ops.protocol import Array, Ops
 from ..precision import real_dtype
 from .tasks import Program, Tile
 
-__all__ = ["measure_program", "residual_program", "row_blocks"]
+__all__ = ["checksum_bytes", "checksums", "measure_program", "residual_program", "row_blocks"]
 
 
 _FUSED = 2
@@ -51,9 +51,20 @@ def measure_program(
         if is_identified:
             bits = ("bits", i)
             program.tiles[bits] = Tile((height,), np.dtype(np.uint64))
-            program.add(checksums, reads=(block,), writes=(bits,), workspace=4 * height * n * 8)
+            program.add(
+                checksums, reads=(block,), writes=(bits,),
+                workspace=checksum_bytes(height, n, dtype),
+            )  # fmt: skip
             program.results.add(bits)
     return program
+
+
+def checksum_bytes(height: int, width: int, dtype: np.dtype[Any]) -> int:
+    """That `checksums` of a block takes: products of words, parts of them, and places of words."""
+    size = np.dtype(np.uint64).itemsize
+    words = width * (2 if dtype.kind == "c" else 1)
+    parts = 1 if real_dtype(dtype).itemsize == 4 else 3
+    return size * words * (parts * checksum_rows(height) + 3)
 
 
 def residual_program(
@@ -111,11 +122,21 @@ def checksums(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tup
     (a,) = reads
     xp = ops.xp
     words = a.view(xp.uint32 if a.real.dtype.itemsize == 4 else xp.uint64)
-    if words.dtype.itemsize == 8:
-        words = words ^ (words >> xp.uint64(32))
     places = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
     odd = xp.asarray(2 * places + np.uint64(1))
-    return ((words * odd).sum(axis=1, dtype=xp.uint64),)
+    sums = xp.empty(len(a), xp.uint64)
+    step = checksum_rows(len(a))
+    for start in range(0, len(a), step):
+        some = words[start : start + step]
+        if some.dtype.itemsize == 8:
+            some = some ^ (some >> xp.uint64(32))
+        sums[start : start + step] = (some * odd).sum(axis=1, dtype=xp.uint64)
+    return (sums,)
+
+
+def checksum_rows(height: int) -> int:
+    """Of how many rows checksums are computed at a time."""
+    return max(1, -(-height // 8))
 
 
 def residual(

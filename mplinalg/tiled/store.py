@@ -165,6 +165,15 @@ class DirectoryStore(Store):
         for part in self.path.glob("*.part"):
             part.unlink()
 
+    @staticmethod
+    def require_new(path: str | os.PathLike[str]) -> None:
+        """Raise FileExistsError if a run has begun there, before anything is done for another."""
+        if _journal(Path(path) / JOURNAL)[0]:
+            raise FileExistsError(
+                f"{Path(path) / JOURNAL} tells of an earlier run; go on with resume=True, or give "
+                "another directory"
+            )
+
     @classmethod
     def of_run(
         cls, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from mplinalg.tiled import TiledMatrix, gemm, qr, store
+from mplinalg.tiled import LimitTooSmall, TiledMatrix, gemm, qr, store
 
 from .test_resume import Source, Stops
 
@@ -173,6 +173,83 @@ def test_r_first_and_q_later(rng, tmp_path):
     qr(a, mode="r", workdir=tmp_path, **OPTIONS)
     qr(a, workdir=tmp_path, resume=True, **OPTIONS)
     assert is_found(tmp_path, q, r)
+
+
+@pytest.mark.parametrize("changes", [{"tile": 8}, {"memory_limit": 10**7, "tile": None}])
+def test_r_of_other_tiles_is_refused(rng, tmp_path, changes):
+    """Its rows may have other signs, as they follow from the height of the blocks."""
+    a = rng.standard_normal((400, 8))
+    first = {"memory_limit": 100_000}
+    qr(a, mode="r", workdir=tmp_path, **first)
+    with pytest.raises(ValueError, match="is of something else: made of"):
+        qr(a, workdir=tmp_path, resume=True, **first | changes)
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, resume=True, **first))
+    assert abs(q @ r - a).max() <= 1e-13
+
+
+def test_what_is_left_when_reflectors_were_being_removed(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
+    folder = tmp_path / "reflectors"
+    folder.mkdir()
+    (folder / "QR-0-0.tile").write_bytes(b"some")
+    qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    assert is_found(tmp_path, q, r)
+
+
+def test_reflectors_are_kept_for_a_q_that_is_wanted(rng, tmp_path):
+    """A run for R alone does not take them from one for both that was interrupted."""
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, **OPTIONS))
+    with pytest.raises(Stops):
+        qr(Source(a, 40), workdir=tmp_path, **OPTIONS)
+    qr(a, mode="r", workdir=tmp_path, resume=True, **OPTIONS)
+    assert (tmp_path / "reflectors").exists()
+    qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    assert is_found(tmp_path, q, r)
+
+
+def test_a_matrix_with_nan_leaves_nothing(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    a[50, 30] = np.nan
+    with pytest.raises(ValueError, match="infs or NaNs"):
+        qr(a, workdir=tmp_path, **OPTIONS)
+    a[50, 30] = 0
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
+    assert is_found(tmp_path, q, r)
+
+
+@pytest.mark.parametrize("function", [lambda a, **o: gemm(a, a.T, **o), qr])
+def test_refusals_come_before_anything_is_read(rng, tmp_path, function):
+    class Unread(Source):
+        def __init__(self, a):
+            super().__init__(a, 0)
+
+        @property
+        def T(self):
+            return Unread(self.a.T)
+
+    a = rng.standard_normal((60, 40))
+    function(a, workdir=tmp_path / "x", **OPTIONS)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        function(Unread(a), workdir=tmp_path / "x", **OPTIONS)
+    for limit in range(1000, 12_000, 500):
+        try:
+            function(a, tile=10, memory_limit=limit)
+        except LimitTooSmall:
+            with pytest.raises(LimitTooSmall):
+                function(Unread(a), tile=10, memory_limit=limit, workdir=tmp_path / "y")
+            assert not (tmp_path / "y" / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64", "complex128"])
+@pytest.mark.parametrize("function", [lambda a, **o: gemm(a, a.T, **o), qr])
+def test_what_fits_without_a_directory_fits_with_one(rng, tmp_path, function, dtype):
+    """Tiles that are chosen leave room for checksums."""
+    a = rng.standard_normal((120, 120)).astype(dtype)
+    for number, limit in enumerate(range(20_000, 200_000, 9000)):
+        function(a, memory_limit=limit)
+        function(a, memory_limit=limit, workdir=tmp_path / str(number))
 
 
 def test_one_at_a_time(rng, tmp_path):

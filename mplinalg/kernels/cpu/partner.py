@@ -55,16 +55,20 @@ class _Partner:
         if self.words[strips.HERE] or self._has_ended:
             return
         with contextlib.suppress(RuntimeError):  # no more threads; or it was woken a moment ago
-            if not self._is_there:
+            if not self._is_there:  # two may be started, by two threads: one of them sleeps
                 _thread.start_new_thread(self._serve, ())
                 self._is_there = True
+            self.is_idle = False
             self._sleep.release()
 
     def _serve(self) -> None:
-        room = np.empty(ROOM // self.dtype.itemsize, self.dtype)
+        try:
+            room = np.empty(ROOM // self.dtype.itemsize, self.dtype)
+        except MemoryError:  # then there is no partner
+            self._has_ended, self._is_there, self.is_idle = True, False, True
+            return
         while True:
             self._sleep.acquire()
-            self.is_idle = False
             strips.share(_NOTHING, _NOTHING, self.job, self.words, room, PATIENCE, self.calls)
             self.is_idle = True
 
