@@ -14,10 +14,8 @@ The peers gather and scatter by `StructuredMesh`, which moves slices.
 
 import math
 
-import numpy as np
-
 from mplinalg.bench import stacks
-from mplinalg.bench.bake_off import BAKE_OFFS, discretized, peers
+from mplinalg.bench.bake_off import BAKE_OFFS, discretized, factors_of, peers
 from mplinalg.bench.gpu_problems import normal
 from mplinalg.bench.suite import Problem, Suite
 
@@ -26,22 +24,12 @@ UNKNOWNS = {1: 1_000_000, 2: 4_000_000}
 MOST = 8_000_000
 
 
-def as_arrays(operator, mesh, basis):
-    """The factors of an operator, an array for each, as the peers want them."""
-    import cupy
-
-    whole = operator.factors(np.arange(mesh.nelem))
-    count = whole.shape[-1]
-    whole = whole.reshape(mesh.nelem, *(basis.q,) * 3, count)
-    return [cupy.ascontiguousarray(whole[..., k]) for k in range(count)]
-
-
 def build(rng, bp, p, unknowns):
     import cupy
 
     mesh, basis = discretized(bp, p, unknowns)
     operator = BAKE_OFFS[bp][0](mesh, basis, device="cuda")
-    factors = as_arrays(operator, mesh, basis)
+    factors = [cupy.ascontiguousarray(part) for part in factors_of(operator)]
     u = normal(rng, mesh.ndof(basis), "float64")
     methods = {
         name: lambda run=run: mesh.scatter(run(mesh.gather(u, basis)[:, 0])[:, None], basis)

@@ -75,7 +75,8 @@ def gemm(
     -----
     Many small members (up to about 16) are multiplied by code that is compiled for their size at
     its first use and kept on disk; real ones of up to 3 MiB in all by kernels that read the next
-    member while one is computed; others by BLAS, called by its address in a compiled loop. So the
+    member while one is computed; others by BLAS, called by its address in a compiled loop, or few
+    by `numpy.matmul`. So the
     last bits of a member may depend on how many others there are. The error of each entry is at
     most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route. Batches are spread over the
     threads of SciPy's BLAS; results do not depend on how many these are, but for the last bits of
@@ -109,7 +110,8 @@ def gemm(
     [(2, 2), (4, 5)]
     """
     if (
-        c is out is None and transa is transb is False and precision == "working"
+        c is out is None and transa is transb is False
+        and type(precision) is str and precision == "working"
         and type(alpha) is float and alpha == 1.0 and type(beta) is float and beta == 0.0
     ):  # fmt: skip
         product = small_product(a, b)

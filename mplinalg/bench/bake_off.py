@@ -13,7 +13,7 @@ import numpy as np
 
 from mplinalg.fem import DiffusionOperator, MassOperator, StructuredMesh, TensorBasis
 
-__all__ = ["BAKE_OFFS", "discretized", "peers", "weights"]
+__all__ = ["BAKE_OFFS", "discretized", "factors_of", "peers", "weights"]
 
 Array = Any
 Along = Callable[[Array, Array, int], Array]
@@ -47,6 +47,14 @@ def weights(bp: int, mesh: StructuredMesh, basis: TensorBasis) -> list[Array]:
         return [geometry.weights]
     inverse, at = geometry.inverse, geometry.weights
     return [at * (inverse[:, a] * inverse[:, b]).sum(axis=1) for a in range(3) for b in range(a, 3)]
+
+
+def factors_of(operator: Any) -> list[Array]:
+    """Those that an operator has, where it has them, as `weights`."""
+    elements = np.arange(operator.mesh.nelem)
+    whole = operator._prepared.factors(elements)
+    shape = (len(elements), *(operator.basis.q,) * operator.mesh.dim)
+    return [whole[..., k].reshape(shape) for k in range(whole.shape[-1])]
 
 
 def peers(

@@ -48,7 +48,7 @@ class ElementOperator:
         device: str = "cpu",
     ) -> None:
         choice("device", device, ("cpu", "cuda"))
-        self.device, self.ops = device, fem_ops_on(device)
+        self.device, self._ops = device, fem_ops_on(device)
         if not isinstance(components, int | np.integer) or components < 1:
             raise ValueError(f"components must be a positive integer, got {components!r}")
         self.mesh, self.basis, self.components = mesh, basis, int(components)
@@ -62,7 +62,7 @@ class ElementOperator:
             if not np.array_equal(places, -places[::-1]):  # `lines.halves` counts on it
                 raise ValueError(f"the {name} of the basis must be symmetric to 0, got {places}")
         self.fixed = _fixed_nodes(mesh, basis, dirichlet)
-        self.fixed_places = None if self.fixed is None else self.ops.xp.asarray(self.fixed)
+        self._places = None if self.fixed is None else self._ops.xp.asarray(self.fixed)
         known = Coefficient(coefficient, mesh.nelem, basis, tensors=self._tensors)
         mapped = mesh.mapped(basis)
 
@@ -82,7 +82,7 @@ class ElementOperator:
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.dtype.char not in "fd":
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
-        self._zero = self.ops.xp.zeros((), self.dtype)  # a number would be sent to a device
+        self._zero = self._ops.xp.zeros((), self.dtype)  # a number would be sent to a device
         tops: list[float] = []
 
         def watched(elements: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -92,7 +92,7 @@ class ElementOperator:
             return factors
 
         whole = replace(problem, factors=watched)
-        self._prepared = self.ops.prepare(whole, self.dtype)
+        self._prepared = self._ops.prepare(whole, self.dtype)
         top, limits = np.max(tops), np.finfo(self.dtype)
         if top != 0 and not limits.tiny <= top <= limits.max:
             raise ValueError(
@@ -153,9 +153,9 @@ class ElementOperator:
             return result
         # rows and columns of fixed nodes are those of the identity
         free = flat.copy()
-        free[:, self.fixed_places] = self._zero
+        free[:, self._places] = self._zero
         self._prepared.apply(free, target)
-        target[:, self.fixed_places] = flat[:, self.fixed_places]
+        target[:, self._places] = flat[:, self._places]
         return result
 
     def _apply_free(self, u: Array, out: Array) -> None:
@@ -163,7 +163,7 @@ class ElementOperator:
         shape = (self.components, self.ndof)
         self._prepared.apply(u.reshape(shape), target := out.reshape(shape))
         if self.fixed is not None:
-            target[:, self.fixed_places] = self._zero
+            target[:, self._places] = self._zero
 
     def __matmul__(self, u: Array) -> Array:
         return self.apply(u)
@@ -201,31 +201,15 @@ class ElementOperator:
     def diagonal(self) -> Array:
         """The diagonal of A, shape (ndof,), or (components, ndof) of several; 1 at fixed nodes."""
         shape = (self.components, self.ndof)
-        diagonal = self.ops.xp.broadcast_to(self._element_diagonal(), shape).astype(self.dtype)
+        diagonal = self._ops.xp.broadcast_to(self._element_diagonal(), shape).astype(self.dtype)
         if self.fixed is not None:
-            diagonal[:, self.fixed_places] = self.ops.xp.ones((), self.dtype)
+            diagonal[:, self._places] = self._ops.xp.ones((), self.dtype)
         return diagonal[0] if self.components == 1 else diagonal
 
     @property
     def nbytes(self) -> int:
         """Bytes of the factors."""
         return self._prepared.nbytes
-
-    def factors(self, elements: NDArray[np.int64]) -> Array:
-        """The factors at the quadrature points of some elements, by their numbers.
-
-        Returns
-        -------
-        array, shape (m, q**dim, count)
-            Of the points x is the fastest. One number for mass; for diffusion, dim (dim + 1) / 2:
-            the upper triangle by rows of a symmetric matrix.
-        """
-        return self._prepared.factors(elements)
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes that a product takes besides, about."""
-        return self._prepared.scratch_bytes
 
     def as_linear_operator(self) -> Any:
         """A, symmetric, as a `scipy.sparse.linalg.LinearOperator` on flat vectors.
@@ -236,7 +220,7 @@ class ElementOperator:
         def product(u: Array) -> Array:  # some versions of SciPy pass a matrix of one column
             return self.apply(u.reshape(-1))
 
-        return self.ops.linear_operator(self.shape, product, self.dtype)
+        return self._ops.linear_operator(self.shape, product, self.dtype)
 
     def astype(self, dtype: DTypeLike) -> Any:
         """The same operator in another dtype, its factors rounded.
@@ -293,16 +277,16 @@ class ElementOperator:
         b = self._values(b, "b")
         if self.fixed is None:
             return b.copy()
-        xp, shape = self.ops.xp, (self.components, self.ndof)
+        xp, shape = self._ops.xp, (self.components, self.ndof)
         given = require_real(as_array(values, "values"), "values")
         if given.ndim:
             given = self._values(given, "values").reshape(shape)
         given = xp.asarray(given)
         lifted = xp.zeros(shape, self.dtype)
-        lifted[:, self.fixed_places] = xp.broadcast_to(given, shape)[:, self.fixed_places]
+        lifted[:, self._places] = xp.broadcast_to(given, shape)[:, self._places]
         self._prepared.apply(lifted, moved := xp.empty_like(lifted))
         result = b.reshape(shape) - moved
-        result[:, self.fixed_places] = lifted[:, self.fixed_places]
+        result[:, self._places] = lifted[:, self._places]
         return result.reshape(b.shape)
 
     # -- parts -----------------------------------------------------------------------------------
@@ -316,8 +300,8 @@ class ElementOperator:
                 f"{name} is of type {kind}, but the operator computes on {self.device!r}: nothing "
                 "is moved to or from a device unasked"
             )
-        ops_for(u)
-        return self.ops.xp.ascontiguousarray(require_real(u, name), dtype or self.dtype)
+        ops_for(u)  # on the device that is current
+        return self._ops.xp.ascontiguousarray(require_real(u, name), dtype or self.dtype)
 
     def _values(self, u: Array, name: str) -> Array:
         """Nodal values of a shape that `apply` takes, contiguous, in the operator's dtype."""
@@ -333,7 +317,7 @@ class ElementOperator:
             )
 
     def _result(self, u: Array, out: Array | None) -> Array:
-        xp = self.ops.xp
+        xp = self._ops.xp
         if out is None:
             return xp.empty_like(u)
         if type(out) is not xp.ndarray or out.dtype != self.dtype:
@@ -353,7 +337,7 @@ class ElementOperator:
         """The diagonal for one component, no nodes fixed."""
         mesh, basis = self.mesh, self.basis
         nodes, points = (basis.p + 1,) * mesh.dim, (basis.q,) * mesh.dim
-        local = self.ops.xp.empty((mesh.nelem, 1, *nodes))
+        local = self._ops.xp.empty((mesh.nelem, 1, *nodes))
         step = max(1, _CHUNK // basis.q**mesh.dim)
         for start in range(0, mesh.nelem, step):
             elements = np.arange(start, min(start + step, mesh.nelem))

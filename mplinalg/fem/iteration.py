@@ -84,7 +84,7 @@ class Iteration:
     ) -> None:
         self.operator, self.limit, self.jacobi = operator, limit, jacobi
         self.working = working_format(operator.dtype)
-        self.ops: FemOps = operator.ops
+        self.ops: FemOps = operator._ops
         xp = self.ops.xp
         self.given = self._finite(b, "b")
         first = xp.zeros_like(self.given) if x0 is None else self._finite(x0, "x0")
@@ -105,7 +105,7 @@ class Iteration:
         self.outcomes: list[RungOutcome] = []
         self.updates = self.iterations = 0
         # b as given and scaled, u, r and the diagonal; of an update: x, and the new u and r
-        self.workspace = 8 * self.b.nbytes + operator.scratch_bytes
+        self.workspace = 8 * self.b.nbytes + operator._prepared.scratch_bytes
         self.r, self.left = self._residual(self.u)
 
     def run(self, fmt: Format) -> bool:
@@ -171,7 +171,7 @@ class Iteration:
     def diagonal(self) -> Array:
         """The diagonal of A, flat; at fixed nodes, which do not matter, its largest entry."""
         diagonal: Array = self.operator.diagonal().reshape(self.operator.components, -1)
-        fixed = self.operator.fixed_places
+        fixed = self.operator._places
         if fixed is not None:
             diagonal[:, fixed] = 0
             diagonal[:, fixed] = float(diagonal.max()) or 1.0
@@ -197,13 +197,13 @@ class Iteration:
     def _free(self, vector: Array) -> Array:
         """A flat copy with zeros at fixed nodes."""
         vector = vector.reshape(self.operator.components, -1).copy()
-        if self.operator.fixed_places is not None:
-            vector[:, self.operator.fixed_places] = 0
+        if self.operator._places is not None:
+            vector[:, self.operator._places] = 0
         return vector.ravel()
 
     def _at_fixed(self, vector: Array) -> Array:
         """The values at fixed nodes, shape (components, nodes)."""
-        fixed = self.operator.fixed_places
+        fixed = self.operator._places
         fixed = slice(0) if fixed is None else fixed
         return vector.reshape(self.operator.components, -1)[:, fixed]
 
@@ -229,8 +229,8 @@ class Iteration:
             if not self.is_met:
                 self.outcomes[-1] = self.outcomes[-1]._replace(outcome="out of range")
         u = u.reshape(self.operator.components, -1)
-        if self.operator.fixed_places is not None:
-            u[:, self.operator.fixed_places] = self.prescribed
+        if self.operator._places is not None:
+            u[:, self.operator._places] = self.prescribed
         return u.reshape(self.given.shape)
 
     @contextmanager

@@ -73,7 +73,7 @@ class ArrayElements:
 
     def _computed(self, problem: Discretization) -> Array:
         known = 1 if problem.is_uniform else self._count
-        first = np.swapaxes(problem.factors(np.zeros(1, np.int64)), 1, 2)
+        first = problem.factors(np.zeros(1, np.int64)).swapaxes(1, 2)
         factors = self.xp.empty((known, *first.shape[1:]), self.dtype)
         step = max(1, _CHUNK // first[0].size)
         for start in range(0, known, step):

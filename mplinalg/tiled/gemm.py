@@ -15,7 +15,7 @@ from .identity import identified
 from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
-from .plan import needed
+from .plan import list_bytes, needed
 from .progress import bar, quiet
 from .running import run_rest
 from .sources import Blocks, Named, as_source
@@ -121,8 +121,9 @@ def gemm(
         executor.require(needed(program), len(program.tasks))  # before anything is read
         if not resume:
             DirectoryStore.require_new(workdir)
+        beside = executor.reserving(list_bytes(len(program.tasks)))  # which is there meanwhile
         digests = [
-            identified(source, part, dtype, executor, traffic)
+            identified(source, part, dtype, beside, traffic)
             for source, part in zip((left, right), grids, strict=True)
         ]
         origin = f"{alpha!r} times {' and '.join(digests)}"

@@ -14,7 +14,7 @@ from .grid import Grid, tile_option
 from .sources import Function, FunctionSource, Source, as_source
 from .store import DirectoryStore, Store
 
-__all__ = ["StoreSource", "TiledMatrix", "matrix_store"]
+__all__ = ["StoreSource", "TiledMatrix", "matrix_store", "save_tiles"]
 
 _LETTER = "A"
 
@@ -89,20 +89,8 @@ class TiledMatrix:
         """
         title = _title(_LETTER, self.grid, self.dtype)
         store = DirectoryStore(path, title, resume=False, goes_on=False)
-        return self.save_to(store, _LETTER)
-
-    def save_to(self, store: DirectoryStore, letter: str) -> TiledMatrix:
-        """Write the tiles that a store lacks, and release it; returns what `open` would."""
-        grid = self.grid
-        try:
-            for i, rows in enumerate(grid.rows):
-                for j, columns in enumerate(grid.columns):
-                    key = (letter, i, j)
-                    if key not in store.results:
-                        store.write(key, self.read(rows, columns), is_result=True)
-        finally:
-            store.release()
-        return TiledMatrix.open(store.path)
+        save_tiles(self, store, _LETTER)
+        return TiledMatrix.open(path)
 
     @property
     def grid(self) -> Grid:
@@ -227,6 +215,19 @@ def _title(letter: str, grid: Grid, dtype: np.dtype[Any], origin: str = "") -> d
         "tile": list(grid.tile), "dtype": dtype.str,
     }  # fmt: skip
     return title | ({"made of": origin} if origin else {})
+
+
+def save_tiles(matrix: TiledMatrix, store: DirectoryStore, letter: str) -> None:
+    """Write the tiles that a store lacks, and release it."""
+    grid = matrix.grid
+    try:
+        for i, rows in enumerate(grid.rows):
+            for j, columns in enumerate(grid.columns):
+                key = (letter, i, j)
+                if key not in store.results:
+                    store.write(key, matrix.read(rows, columns), is_result=True)
+    finally:
+        store.release()
 
 
 def matrix_store(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from .identity import identified
 from .limits import Limit
 from .local import as_executor
 from .lock import DirectoryLock
-from .matrix import StoreSource, TiledMatrix, matrix_store
+from .matrix import StoreSource, TiledMatrix, matrix_store, save_tiles
 from .plan import needed
 from .progress import Progress, bar, quiet
 from .qr import fewest_domains, q_program, qr_program, task_count
@@ -24,7 +25,7 @@ from .running import run_rest
 from .sources import Blocks, Named, as_source
 from .store import DirectoryStore, Overlay, Store
 from .stores import require_resumable
-from .tasks import Program, nbytes
+from .tasks import Key, Program, nbytes
 from .traffic import Traffic
 
 __all__ = ["qr"]
@@ -113,28 +114,22 @@ def qr(
     (m, n), dtype = source.shape, source.dtype
     grid = _grid(m, n, dtype, executor, tile)
     executor.require(0, task_count(grid))
-    domains, size = fewest_domains(grid, dtype, executor.threads), min(m, n)
-    small, tall = Grid((size, n), (grid.tile[1],) * 2), Grid((m, size), grid.tile)
+    domains = fewest_domains(grid, dtype, executor.threads)
     made = _Factorization(
-        executor, Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=True),
-        {"R": qr_program(grid, dtype, domains)}, {"R": small, "Q": tall}, dtype,
-        bar if progress else quiet,
+        executor, Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=True), grid,
+        dtype, domains, mode == "economic", bar if progress else quiet,
     )  # fmt: skip
-    if mode == "economic":
-        made.programs["Q"] = q_program(grid, dtype, made.programs["R"], domains)
-        executor.require(needed(made.programs["Q"]))  # before anything is read
+    made.require()
     if workdir is None:
         found = made.run()
     else:
-        for program in made.programs.values():
-            executor.require(needed(program), len(program.tasks))
 
         def origin() -> str:
             name = identified(source, grid, dtype, executor, made.traffic, is_checked=True)
             # signs of rows of R follow from the tiles
             return f"QR of {name} in tiles of {grid.tile[0]} by {grid.tile[1]}"
 
-        found = made.run_in(Path(workdir), origin, grid, resume)
+        found = made.run_in(Path(workdir), origin, resume)
     return (*found, made.traffic) if full_output else found
 
 
@@ -142,80 +137,108 @@ _REFLECTORS = "reflectors"
 
 
 class _Factorization:
-    """What is to be made: R and reflectors, then Q, by a program each.
+    """R and reflectors of a matrix, then Q if it is wanted, by a program each.
+
+    A program is a long list, and made when it is run: there is one at a time.
 
     Attributes
     ----------
     inputs : callable
-    programs : dict of str to Program
-        Of "R", and of "Q" if it is wanted.
+        Of the tiles of A.
+    grid : Grid
+        Those tiles.
     grids : dict of str to Grid
+        Of "R", and of "Q" if it is wanted.
     """
 
     def __init__(
-        self, executor: Any, inputs: Any, programs: dict[str, Program], grids: dict[str, Grid],
-        dtype: np.dtype[Any], progress: Progress,
+        self, executor: Any, inputs: Any, grid: Grid, dtype: np.dtype[Any], domains: int,
+        wants_q: bool, progress: Progress,
     ) -> None:  # fmt: skip
-        self.executor, self.inputs, self.programs, self.grids = executor, inputs, programs, grids
-        self.dtype, self.progress, self.traffic = dtype, progress, Traffic()
+        self.executor, self.inputs, self.grid, self.dtype = executor, inputs, grid, dtype
+        self.domains, self.progress, self.traffic = domains, progress, Traffic()
+        (m, n), tile = grid.shape, grid.tile
+        self.grids = {"R": Grid((min(m, n), n), (tile[1],) * 2)}
+        if wants_q:
+            self.grids["Q"] = Grid((m, min(m, n)), tile)
+
+    def require(self) -> None:
+        """Raise LimitTooSmall before anything is read."""
+        for letter in self.grids:
+            program = self._program(letter)
+            self.executor.require(needed(program), len(program.tasks))
 
     def run(self) -> QRResult:
         """Keep all where the executor keeps results."""
         # Q and the factors are there together: both in memory, or neither
-        program, wanted = self.programs["R"], self.programs.get("Q")
-        others = 0 if wanted is None else nbytes(wanted.tiles, wanted.results)
-        factors = self.executor.make_store(program, others)
-        r = self._r(factors)
-        if wanted is None:
-            return QRResult(None, r)
+        others = 0
+        if "Q" in self.grids:
+            others = math.prod(self.grids["Q"].shape) * self.dtype.itemsize
+        program = self._program("R")
         held = nbytes(program.tiles, program.results)
-        return QRResult(self._q(factors, self.executor.make_store(wanted, held)), r)
+        factors = self.executor.make_store(program, others)
+        r = self._r(factors, program)
+        if "Q" not in self.grids:
+            return QRResult(None, r)
+        have, program = program.results, self._program("Q", program)
+        return QRResult(self._q(factors, self.executor.make_store(program, held), program, have), r)
 
-    def run_in(
-        self, folder: Path, identify: Callable[[], str], grid: Grid, resume: bool
-    ) -> QRResult:
+    def run_in(self, folder: Path, identify: Callable[[], str], resume: bool) -> QRResult:
         """Keep Q and R in a directory, and the reflectors until they are there."""
         folder.mkdir(parents=True, exist_ok=True)
         stores: dict[str, DirectoryStore] = {}
         reflectors = folder / _REFLECTORS
         with contextlib.ExitStack() as held:
             held.callback(DirectoryLock(folder).release)
-            for part in () if resume else (*self.programs, _REFLECTORS):
+            for part in () if resume else (*self.grids, _REFLECTORS):
                 DirectoryStore.require_new(folder / part)
             origin = identify()
-            for letter in self.programs:
+            for letter, grid in self.grids.items():
                 stores[letter] = matrix_store(
-                    folder / letter, letter, self.grids[letter], self.dtype, origin=origin,
-                    resume=resume,
-                )  # fmt: skip
+                    folder / letter, letter, grid, self.dtype, origin=origin, resume=resume
+                )
                 held.callback(stores[letter].release)
             if not all(self._is_whole(letter, store) for letter, store in stores.items()):
-                title = {"contents": origin, "shape": list(grid.shape), "tile": list(grid.tile)}
+                title = {
+                    "contents": origin, "shape": list(self.grid.shape), "tile": list(self.grid.tile)
+                }  # fmt: skip
                 factors = DirectoryStore.of_run(reflectors, title, resume=resume)
                 held.callback(factors.release)
-                self._r(factors).save_to(stores["R"], "R")
+                program = self._program("R")
+                save_tiles(self._r(factors, program), stores["R"], "R")
                 if "Q" in stores:
-                    self._q(factors, stores["Q"])
+                    have, program = program.results, self._program("Q", program)
+                    self._q(factors, stores["Q"], program, have)
             if "Q" in stores or not (folder / "Q").exists():  # an earlier run may want them for Q
                 shutil.rmtree(reflectors, ignore_errors=True)
         found = {letter: TiledMatrix.open(folder / letter) for letter in stores}
         return QRResult(found.get("Q"), found["R"])
 
+    def _program(self, letter: str, factored: Program | None = None) -> Program:
+        """That of R, or of Q where that of R is known, or made for it."""
+        if factored is None:
+            factored = qr_program(self.grid, self.dtype, self.domains)
+        if letter == "R":
+            return factored
+        return q_program(self.grid, self.dtype, factored, self.domains)
+
     def _is_whole(self, letter: str, store: DirectoryStore) -> bool:
         grid = self.grids[letter]
         return len(store.results) == len(grid.rows) * len(grid.columns)
 
-    def _r(self, factors: Store) -> TiledMatrix:
+    def _r(self, factors: Store, program: Program) -> TiledMatrix:
         """R, in a store with all that is made of A."""
-        program = self.programs["R"]
         run_rest(self.executor, program, self.inputs, factors, self.traffic, self.progress, "R")
         small = self.grids["R"]
         return TiledMatrix(StoreSource(factors, "R", small, self.dtype, is_upper=True), small.tile)
 
-    def _q(self, factors: Store, target: Store) -> TiledMatrix:
+    def _q(
+        self, factors: Store, target: Store, program: Program, stored: Collection[Key]
+    ) -> TiledMatrix:
+        """Q, of the results of R's program."""
         run_rest(
-            self.executor, self.programs["Q"], Named({}), Overlay(factors, target), self.traffic,
-            self.progress, "Q", stored=self.programs["R"].results,
+            self.executor, program, Named({}), Overlay(factors, target), self.traffic,
+            self.progress, "Q", stored=stored,
         )  # fmt: skip
         tall = self.grids["Q"]
         return TiledMatrix(StoreSource(target, "Q", tall, self.dtype), tall.tile)

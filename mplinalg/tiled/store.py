@@ -147,8 +147,7 @@ class DirectoryStore(Store):
         journal = self.path / JOURNAL
         found, lines = _journal(journal)
         if found and not resume:
-            way = "go on with resume=True, or give" if self._goes_on else "give"
-            raise FileExistsError(f"{journal} tells of an earlier run; {way} another directory")
+            raise _not_new(journal, goes_on=self._goes_on)
         if found and found[0] != title:
             old = found[0]
             differing = sorted(k for k in {*old, *title} if old.get(k) != title.get(k))
@@ -169,10 +168,7 @@ class DirectoryStore(Store):
     def require_new(path: str | os.PathLike[str]) -> None:
         """Raise FileExistsError if a run has begun there, before anything is done for another."""
         if _journal(Path(path) / JOURNAL)[0]:
-            raise FileExistsError(
-                f"{Path(path) / JOURNAL} tells of an earlier run; go on with resume=True, or give "
-                "another directory"
-            )
+            raise _not_new(Path(path) / JOURNAL, goes_on=True)
 
     @classmethod
     def of_run(
@@ -308,6 +304,11 @@ class DirectoryStore(Store):
         count = len(self.results)
         then = "and resume=True goes on from there" if self._goes_on else "and no others"
         return f"{count} tiles are kept in {self.path}, {then}"
+
+
+def _not_new(journal: Path, *, goes_on: bool) -> FileExistsError:
+    way = "go on with resume=True, or give" if goes_on else "give"
+    return FileExistsError(f"{journal} tells of an earlier run; {way} another directory")
 
 
 class TemporaryStore(DirectoryStore):

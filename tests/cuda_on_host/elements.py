@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mplinalg.kernels.cuda.catalogue import BY_NAME
-from mplinalg.kernels.cuda.catalogue_fem import POINTS
+from mplinalg.kernels.cuda.catalogue_fem import POINTS, elements_at_once
 from mplinalg.ops.array_fem import ArrayElements
 from mplinalg.ops.fem import Discretization
+
+from .module import LaunchError
 
 KINDS = {"f": "float", "d": "double"}
 U = {"f": 2.0**-24, "d": 2.0**-53}
@@ -67,12 +70,29 @@ class Elements:
         layout = step, step * self.cells[0], step * math.prod(self.cells[:2]), self.n, self.n**2
         self._launch(module, u, (*layout, size), out, None, **options)
 
-    def launch_far(self, module: Any, u: np.ndarray, out: np.ndarray, step: int) -> None:
-        """`u` and `out` by element, flat; elements, components and planes `step` numbers apart."""
-        cx, cy = self.cells[:2]
+    def is_the_same_far(self, module: Any, rng: np.random.Generator, folder: Path) -> bool:
+        """With elements, components and planes of nodes 2^31 numbers and more apart.
+
+        Memory is that of files with holes, of which a page is there when it is touched.
+        """
+        u, step = self.local(rng), 2**31 + 64
+        self.launch(module, u, near := np.empty_like(u))
         across = self.count * step, self.components * self.count * step
+        cx, cy = self.cells[:2]
         layout = step, step * cx, step * cx * cy, self.n, across[1], across[0]
-        self._launch(module, u, layout, out, None)
+        steps = step, across[0], across[1], self.n, 1
+        memories, views = [], []
+        for name in ("u", "out"):
+            span = 1 + sum(s * (size - 1) for s, size in zip(steps, u.shape, strict=True))
+            memories.append(np.memmap(folder / name, u.dtype, "w+", shape=(span,)))
+            strides = [s * u.itemsize for s in steps]
+            views.append(np.ndarray(u.shape, u.dtype, memories[-1], strides=strides))
+        views[0][...] = u
+        self._launch(module, memories[0], layout, memories[1], None)
+        np.testing.assert_array_equal(views[1], near)
+        for name in ("u", "out"):
+            (folder / name).unlink()
+        return True
 
     def launch_shared(
         self, module: Any, u: np.ndarray, out: np.ndarray, shares: np.ndarray, **options: Any
@@ -88,7 +108,7 @@ class Elements:
     ) -> None:  # fmt: skip
         kernel = BY_NAME[self.name]
         tables = [self.interp] if self.kind == "mass" else [self.interp, self.slope]
-        each = 256 // int(self.name.rpartition(", ")[2][:-1]) ** 2
+        each = elements_at_once(int(self.name.rpartition(", ")[2][:-1]))
         arguments = [
             self.count, self.components, self.n, self.q, *tables, self.factors, self.stride, u,
             *self.cells[:2], *layout, out, shares,
@@ -112,3 +132,27 @@ def surface(n: int, dim: int) -> np.ndarray:
     on_it = np.ones((n,) * dim, bool)
     on_it[(slice(1, -1),) * dim] = False
     return on_it
+
+
+def places(elements: Elements) -> np.ndarray:
+    """The numbers of the nodes of each element, (count, n^dim)."""
+    grid = np.arange(np.prod(elements.nodes)).reshape(elements.nodes[::-1])
+    p, n = elements.n - 1, elements.n
+    cells = np.ndindex(*elements.cells[::-1])
+    return np.array([grid[tuple(slice(k * p, k * p + n) for k in cell)].ravel() for cell in cells])
+
+
+def reached(cases: Any) -> set[tuple[int, int]]:
+    """Dimensions and points of the instances that (cells, n, q, ...) are computed by."""
+    return {(len(cells), min(s for s in POINTS[len(cells)] if s >= q)) for cells, _, q, *_ in cases}
+
+
+def is_caught(elements: Elements, module: Any, rng: np.random.Generator) -> bool:
+    """Whether a kernel that was broken fails under a schedule."""
+    u = elements.local(rng)
+    for schedule in ("forward", "reverse", 1):
+        try:
+            elements.launch(module, u, np.empty_like(u), schedule=schedule)
+        except LaunchError:
+            return True
+    return False

@@ -5,9 +5,8 @@ import pytest
 
 from mplinalg.kernels.cuda.catalogue_fem import POINTS
 
-from .elements import Elements, surface
+from .elements import Elements, is_caught, places, reached, surface
 from .mutation import barriers
-from .test_fem_mass import is_caught, places
 
 FILE = "fem_diffusion.cu"
 # cells, n, q, points are nodes: as many points as an instance has, fewer, several blocks
@@ -68,28 +67,12 @@ def test_not_finite(compiled, rng, checked):
 
 
 def test_far(emulated, rng, tmp_path):
-    """Elements, components and planes of nodes are 2^31 numbers and more apart."""
     elements = Elements(rng, "diffusion", (2, 1, 1), 3, 4, "f", components=2)
-    u = elements.local(rng)
-    near, step = np.empty_like(u), 2**31 + 64
-    elements.launch(emulated(FILE), u, near)
-    strides = [4 * step * s for s in (1, 2)] + [4 * step * 4, 12, 4]
-    far = []
-    for name in "xy":  # files with holes
-        memory = np.memmap(tmp_path / name, "f", "w+", shape=(12 * step,))
-        far.append((memory, np.ndarray(u.shape, "f", memory, strides=strides)))
-    far[0][1][...] = u
-    elements.launch_far(emulated(FILE), far[0][0], far[1][0], step)
-    np.testing.assert_array_equal(far[1][1], near)
-    for name in "xy":
-        (tmp_path / name).unlink()
+    assert elements.is_the_same_far(emulated(FILE), rng, tmp_path)
 
 
 def test_cases_reach_every_instance():
-    reached = {
-        (len(cells), min(s for s in POINTS[len(cells)] if s >= q)) for cells, _, q, _ in CASES
-    }
-    assert reached == {(dim, size) for dim, sizes in POINTS.items() for size in sizes}
+    assert reached(CASES) == {(dim, size) for dim, sizes in POINTS.items() for size in sizes}
 
 
 @pytest.mark.parametrize("edit", barriers(FILE), ids=lambda edit: edit.__name__)

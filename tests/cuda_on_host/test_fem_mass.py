@@ -5,9 +5,8 @@ import pytest
 
 from mplinalg.kernels.cuda.catalogue_fem import POINTS
 
-from .elements import Elements, surface
-from .module import LaunchError
-from .mutation import barriers_of_header
+from .elements import Elements, is_caught, places, reached, surface
+from .mutation import barriers, barriers_of_header
 
 FILE = "fem_mass.cu"
 # cells, n, q, points are nodes: as many points as an instance has, fewer, several blocks
@@ -60,16 +59,6 @@ def test_nodes(compiled, rng, schedule, checked, uniform):
         )
 
 
-def places(elements):
-    """The numbers of the nodes of each element, (count, n^dim)."""
-    grid = np.arange(np.prod(elements.nodes)).reshape(elements.nodes[::-1])
-    p, n = elements.n - 1, elements.n
-    found = []
-    for cell in np.ndindex(*elements.cells[::-1]):
-        found.append(grid[tuple(slice(k * p, k * p + n) for k in cell)].ravel())
-    return np.array(found)
-
-
 def test_not_finite(compiled, rng, checked):
     """NaN and infinity stay in their element, also where the table ends within the instance's."""
     elements = Elements(rng, "mass", (3, 2, 2), 4, 7, "d", components=1)
@@ -86,28 +75,12 @@ def test_not_finite(compiled, rng, checked):
 
 
 def test_far(emulated, rng, tmp_path):
-    """Elements, components and planes of nodes are 2^31 numbers and more apart."""
     elements = Elements(rng, "mass", (2, 1, 1), 3, 4, "f", components=2)
-    u = elements.local(rng)
-    near, step = np.empty_like(u), 2**31 + 64
-    elements.launch(emulated(FILE), u, near)
-    strides = [4 * step * s for s in (1, 2)] + [4 * step * 4, 12, 4]
-    far = []
-    for name in "xy":  # files with holes
-        memory = np.memmap(tmp_path / name, "f", "w+", shape=(12 * step,))
-        far.append((memory, np.ndarray(u.shape, "f", memory, strides=strides)))
-    far[0][1][...] = u
-    elements.launch_far(emulated(FILE), far[0][0], far[1][0], step)
-    np.testing.assert_array_equal(far[1][1], near)
-    for name in "xy":
-        (tmp_path / name).unlink()
+    assert elements.is_the_same_far(emulated(FILE), rng, tmp_path)
 
 
 def test_cases_reach_every_instance():
-    reached = {
-        (len(cells), min(s for s in POINTS[len(cells)] if s >= q)) for cells, _, q, _ in CASES
-    }
-    assert reached == {(dim, size) for dim, sizes in POINTS.items() for size in sizes}
+    assert reached(CASES) == {(dim, size) for dim, sizes in POINTS.items() for size in sizes}
 
 
 @pytest.mark.parametrize("edit", barriers_of_header("fem.cuh"), ids=lambda edit: edit.__name__)
@@ -118,18 +91,6 @@ def test_every_barrier_of_the_header_is_needed(broken, rng, edit):
 
 
 def test_the_barrier_behind_the_table_is_needed(broken, rng):
-    from .mutation import barriers
-
     elements = Elements(rng, "mass", (2, 2, 1), 4, 4, "d")
     (edit,) = barriers(FILE)
     assert is_caught(elements, broken(FILE, edit, elements.name), rng)
-
-
-def is_caught(elements, module, rng):
-    u = elements.local(rng)
-    for schedule in ("forward", "reverse", 1):
-        try:
-            elements.launch(module, u, np.empty_like(u), schedule=schedule)
-        except LaunchError:
-            return True
-    return False

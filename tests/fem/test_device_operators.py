@@ -167,7 +167,7 @@ def test_without_kernels(stand_in, rng, operator_class, monkeypatch, missing):
     is_near(found.get(), here @ u, 3)
     is_near(found_local.get(), here.apply_local(local), 3)
     np.testing.assert_allclose(v.get(), u, rtol=0, atol=1e-7)
-    assert there.scratch_bytes > 0
+    assert there._prepared.scratch_bytes > 0
     fallbacks.forget()
 
 
@@ -224,9 +224,9 @@ def test_many_factors(stand_in, rng, monkeypatch):
     parts = made(DiffusionOperator, *case)[1]
     some = np.array([7, 2, 11])
     for numbers in (np.arange(12), some, np.arange(3, 9)):
-        factors = parts.factors(numbers)
-        np.testing.assert_array_equal(factors.get(), whole.factors(numbers).get())
-        np.testing.assert_array_equal(factors.get(), here.factors(numbers))
+        factors = parts._prepared.factors(numbers)
+        np.testing.assert_array_equal(factors.get(), whole._prepared.factors(numbers).get())
+        np.testing.assert_array_equal(factors.get(), here._prepared.factors(numbers))
 
 
 def test_where_results_may_go(cupy):

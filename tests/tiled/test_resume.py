@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -115,21 +116,28 @@ def test_another_matrix_is_refused(system, tmp_path):
         solve(a, b, workdir=tmp_path, **OPTIONS)
 
 
-def test_a_disk_that_is_full(system, tmp_path, monkeypatch):
-    a, b = system
-    expected = solve(a, b, **OPTIONS)
-    replace, left = os.replace, [12]
+@contextlib.contextmanager
+def quota(monkeypatch, writes):
+    """A disk that takes so many files; what is left of them, in a list."""
+    replace, left = os.replace, [writes]
 
-    def quota(source, target):
+    def taken(source, target):
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "replace", quota)
-        with pytest.raises(OSError, match=r"[Qq]uota exceeded; \d+ tiles are kept"):
-            solve(a, b, workdir=tmp_path, **OPTIONS)
+        patch.setattr(store.os, "replace", taken)
+        yield left
+
+
+def test_a_disk_that_is_full(system, tmp_path, monkeypatch):
+    a, b = system
+    expected = solve(a, b, **OPTIONS)
+    exceeded = pytest.raises(OSError, match=r"[Qq]uota exceeded; \d+ tiles are kept")
+    with quota(monkeypatch, 12), exceeded:
+        solve(a, b, workdir=tmp_path, **OPTIONS)
     assert len(tiles(tmp_path)) == 11  # and the journal
     assert np.array_equal(solve(a, b, workdir=tmp_path, resume=True, **OPTIONS), expected)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from mplinalg.tiled import LimitTooSmall, TiledMatrix, gemm, qr, store
 
-from .test_resume import Source, Stops
+from .test_resume import Source, Stops, quota
 
 OPTIONS = {"tile": 10, "memory_limit": 12_000}
 
@@ -129,22 +128,11 @@ def test_qr_goes_on(rng, tmp_path, reads, mode):
 def test_a_disk_that_is_full(rng, tmp_path, monkeypatch, share):
     """At any time: while the reflectors are written, R or Q."""
     a = rng.standard_normal((60, 40))
-    replace, left = os.replace, [10**6]
-
-    def quota(source, target):
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store.os, "replace", quota)
+    with quota(monkeypatch, 10**6) as left:
         q, r = (x.to_array() for x in qr(a, workdir=tmp_path / "whole", **OPTIONS))
-    left = [int(share * (10**6 - left[0]))]
-    with monkeypatch.context() as patch:
-        patch.setattr(store.os, "replace", quota)
-        with pytest.raises(OSError, match=r"[Qq]uota exceeded"):
-            qr(a, workdir=tmp_path / "work", **OPTIONS)
+    exceeded = pytest.raises(OSError, match=r"[Qq]uota exceeded")
+    with quota(monkeypatch, int(share * (10**6 - left[0]))), exceeded:
+        qr(a, workdir=tmp_path / "work", **OPTIONS)
     qr(a, workdir=tmp_path / "work", resume=True, **OPTIONS)
     assert is_found(tmp_path / "work", q, r)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["POINTS", "entries"]
+__all__ = ["POINTS", "elements_at_once", "entries"]
 
 POINTS = {2: (4, 8, 16), 3: (2, 3, 4, 5, 6, 8, 10)}
 """The most points in a dimension of the instances, by dimensions."""
@@ -27,13 +27,18 @@ _REGISTERS: dict[str, dict[str, dict[int, tuple[int, ...]]]] = {
 """The most that an instance takes on any architecture, by type, dimensions and points."""
 
 
+def elements_at_once(q: int) -> int:
+    """Elements that a block computes, of an instance for q points."""
+    return 256 // q**2
+
+
 def entries() -> list[dict[str, Any]]:
     """Arguments of `catalogue.Kernel`."""
     found = [
         {
             "file": f"{name}.cu", "name": f"{name}<{kind}, {dim}, {q}>",
             "arguments": arguments.format(letters),
-            "threads": 256 // q**2 * q**2,
+            "threads": elements_at_once(q) * q**2,
             "registers": _REGISTERS[name][kind][dim][place],
             "dynamic": _numbers(name, dim, q) * size,
         }
@@ -69,4 +74,4 @@ def entries() -> list[dict[str, Any]]:
 def _numbers(name: str, dim: int, q: int) -> int:
     """In shared memory: a cube an element, or two; a table and its transpose, or two."""
     space = q**dim + (0 if dim == 2 else {2: 12, 4: 16}.get(q, 0))
-    return (1 if name == "fem_mass" else 2) * (256 // q**2 * space + 2 * q**2)
+    return (1 if name == "fem_mass" else 2) * (elements_at_once(q) * space + 2 * q**2)

@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from . import fallbacks, loader
-from .catalogue_fem import POINTS
+from .catalogue_fem import POINTS, elements_at_once
 from .layout import Array
 from .lines import TYPES, grid
 from .loader import KernelUnavailable
@@ -49,11 +49,14 @@ class Box:
         dim, n = len(self.cells), self.n
         return n**dim - max(n - 2, 0) ** dim
 
+    @property
+    def most(self) -> int:
+        """Points of the instance for such elements."""
+        return next(q for q in POINTS[len(self.cells)] if q >= self.q)
+
     def instance(self, dtype: np.dtype) -> str:
         """The kernel for such elements."""
-        dim = len(self.cells)
-        most = next(q for q in POINTS[dim] if q >= self.q)
-        return f"fem_{self.kind}<{TYPES[dtype.char]}, {dim}, {most}>"
+        return f"fem_{self.kind}<{TYPES[dtype.char]}, {len(self.cells)}, {self.most}>"
 
     def is_taken(self, dtype: np.dtype) -> bool:
         """Whether kernels are for such elements, and can be had; if not that, a note says why."""
@@ -108,15 +111,13 @@ def _launch(
     box: Box, operands: Operands, u: Array, layout: tuple[int, ...], out: Array,
     shares: Array | None,
 ) -> None:  # fmt: skip
-    name = box.instance(u.dtype)
-    most = int(name.rpartition(", ")[2][:-1])
     count = math.prod(box.cells)
     tables = (operands.interp, operands.slope) if box.kind == "diffusion" else (operands.interp,)
     factors = operands.factors
     stride = factors[0].size if len(factors) > 1 else 0
     loader.launch(
-        name, -(-count // (256 // most**2)), count, box.components, box.n, box.q, *tables,
-        factors, stride, u, *box.cells[:2], *layout, out, shares,
+        box.instance(u.dtype), -(-count // elements_at_once(box.most)), count, box.components,
+        box.n, box.q, *tables, factors, stride, u, *box.cells[:2], *layout, out, shares,
     )  # fmt: skip
 
 

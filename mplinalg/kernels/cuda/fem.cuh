@@ -9,10 +9,11 @@
 
 template <int DIM, int Q> struct Layout {
     static constexpr int PLANE = Q * Q, DEPTH = DIM == 3 ? Q : 1, POINTS = PLANE * DEPTH;
-    // from one element's numbers in shared memory to the next one's: so that a warp's are in all banks
+    // from one element's numbers in shared memory to the next one's: a warp's are in all banks
     static constexpr int SPACE = POINTS + (DIM == 2 ? 0 : Q == 2 ? 12 : Q == 4 ? 16 : 0);
     static constexpr int ELEMENTS = 256 / PLANE, THREADS = ELEMENTS * PLANE;
-    static constexpr int BLOCKS = Q < 3 || DIM == 2 ? 3 : Q < 10 ? 2 : 1;  // that a multiprocessor is to hold at least
+    // that a multiprocessor is to hold at least
+    static constexpr int BLOCKS = Q < 3 || DIM == 2 ? 3 : Q < 10 ? 2 : 1;
 };
 
 // A matrix of `rows` by `columns`, Q by Q with zeros behind, and its transpose beside it.
@@ -32,8 +33,8 @@ template <class T, int Q, int THREADS> struct Table {
 template <int DIM, int Q> struct Column {
     using L = Layout<DIM, Q>;
     int i, j, slot, element, n;
-    bool is_in;            // there are such an element and such nodes
-    long long first, sz;   // of its nodes, and from one to the next along z
+    bool is_in;           // there are such an element and such nodes
+    long long first, sz;  // of its nodes, and from one to the next along z
 
     // Elements are numbered along x first, cx by cy of them in a layer, (ax, ay, az) nodes apart.
     __device__ Column(int count, int n, int cx, int cy, long long ax, long long ay, long long az,
