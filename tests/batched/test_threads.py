@@ -11,6 +11,7 @@ import pytest
 import threadpoolctl
 
 from mplinalg.batched import cho_factor, gemm, inv, lu_factor, lu_solve, qr, solve
+from mplinalg.kernels.cpu import helpers
 from mplinalg.kernels.cpu.batched import qr_stacks
 from mplinalg.kernels.cpu.batched.threads import GRAIN, blas_threads, chunks, run_chunks
 
@@ -120,7 +121,8 @@ def test_without_further_threads_one_does_it_all(monkeypatch):
     def refuse(*args):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    monkeypatch.setattr(helpers._thread, "start_new_thread", refuse)
+    monkeypatch.setattr(helpers, "_helpers", [])
     assert run_chunks(lambda first, last: last - first, 64 * 16, LONG) == [64] * 16
 
 
@@ -146,7 +148,7 @@ def test_errors_reach_the_caller():
     with pytest.raises(ZeroDivisionError):
         run_chunks(work, 64 * 100, LONG)
     assert len(begun) <= 4  # nobody begins another chunk
-    assert run_chunks(lambda first, last: first, 128, LONG) == [0, 64]  # the pool still works
+    assert run_chunks(lambda first, last: first, 128, LONG) == [0, 64]  # helpers still come
 
 
 @pytest.mark.usefixtures("_four_threads")

@@ -2,8 +2,8 @@
 
 Kernels are serial and release the GIL, so plain Python threads run them side by side. How many is
 asked of SciPy's BLAS at every call: OPENBLAS_NUM_THREADS and `threadpoolctl` limit it. Chunks are
-taken in turn by whoever is free, and the calling thread takes them too, so that a pool busy with
-other work delays a call but never blocks it.
+taken in turn by whoever is free, and the calling thread takes them too, so that helpers busy with
+other work delay a call but never block it.
 
 What a chunk is computed to must not depend on where chunks begin: then the results do not depend
 on the number of threads. What BLAS computes on threads of its own does, in the last bits.
@@ -11,16 +11,16 @@ on the number of threads. What BLAS computes on threads of its own does, in the 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
-import os
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
+
+from ..helpers import run_beside
 
 __all__ = ["ROUNDS", "blas_controller", "blas_threads", "chunks", "is_worthwhile", "run_chunks"]
+
+T = TypeVar("T")
 
 GRAIN = 64
 """Members of the smallest chunk, if nothing else is said: full registers, of every type."""
@@ -111,64 +111,25 @@ def run_chunks(
         return [function(0, count)]
     ranges = chunks(count, ROUNDS * wanted if pieces is None else pieces, grain)
     results: list[Any] = [None] * len(ranges)
-    turn = itertools.count()
-    stopped = threading.Event()
+    left = deque(enumerate(ranges))
 
     def work() -> None:
-        for k in _taken(turn, len(ranges)):
-            if stopped.is_set():
-                return
-            try:
-                results[k] = function(*ranges[k])
-            except BaseException:
-                stopped.set()
-                raise
+        try:
+            for k, some in _taken(left):
+                results[k] = function(*some)
+        except BaseException:
+            left.clear()
+            raise
 
-    helpers = _start(work, wanted - 1)
-    try:
-        work()
-    finally:
-        # those that have not begun find nothing left to do; the others are waited for
-        begun = [helper for helper in helpers if not helper.cancel()]
-        errors = [error for helper in begun if (error := helper.exception()) is not None]
-    if errors:
-        raise errors[0]
+    run_beside(work, wanted - 1)
     return results
 
 
-def _taken(turn: Iterator[int], count: int) -> Iterator[int]:
-    """Numbers below `count` that no other thread takes (`next` of a count is one step)."""
-    while (k := next(turn)) < count:
-        yield k
-
-
-_lock = threading.Lock()
-_pool: tuple[int, ThreadPoolExecutor] | None = None
-
-
-def _start(work: Callable[[], None], count: int) -> list[Future[None]]:
-    """`work`, begun `count` times on the threads of a pool that lives as long as the process.
-
-    Fewer times if there can be no more threads: at the limit of the system, or when Python ends.
-    """
-    global _pool
-    with _lock:
-        if _pool is None or _pool[0] < count:
-            if _pool is not None:
-                _pool[1].shutdown(wait=False)
-            _pool = count, ThreadPoolExecutor(count, thread_name_prefix="mplinalg")
-        begun = []
-        with contextlib.suppress(RuntimeError):
-            for _ in range(count):
-                begun.append(_pool[1].submit(work))
-        return begun
-
-
-def _forget() -> None:
-    """In a forked child: the threads of the pool were not copied, and the lock may be held."""
-    global _lock, _pool
-    _lock, _pool = threading.Lock(), None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+def _taken(left: deque[T]) -> Iterator[T]:
+    """What no other thread takes, in turn, until nothing is left."""
+    while left:
+        try:
+            taken = left.popleft()
+        except IndexError:  # another one took the last
+            return
+        yield taken

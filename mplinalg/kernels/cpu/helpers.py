@@ -1,0 +1,138 @@
+"""Threads that help the calling one, and that an interrupt cannot block.
+
+Python raises KeyboardInterrupt, or what else the handler of a signal raises, in the main thread
+between any two of its steps: also between those by which a pool, a future or a condition takes a
+lock and notes that it has it. Who needs that lock later waits for ever. Here the calling thread
+holds no lock: it appends to a deque, and releases locks on which helpers sleep. Whatever it does
+can be done again after an interrupt.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["run_beside"]
+
+Work = Callable[[], None]
+
+
+class _Task:
+    """What one helper is asked to do, unless it is taken back before that."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._fate = work, dict[str, str]()
+        self._has_ended, self._end = False, _thread.allocate_lock()
+        self._end.acquire()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        if self._fate.setdefault("is", "begun") != "begun":
+            return
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._has_ended = True
+            self._end.release()
+
+    def settle(self) -> None:
+        """Take it back, or wait until it has ended. As often as one likes."""
+        if self._fate.setdefault("is", "taken back") == "begun" and not self._has_ended:
+            self._end.acquire()
+
+
+class _Helper:
+    """A thread that sleeps where there are no tasks."""
+
+    def __init__(self) -> None:
+        self._is_there, self.is_idle = False, True
+        self._sleep = _thread.allocate_lock()  # it sleeps where this is held
+        self._sleep.acquire()
+
+    def wake(self) -> None:
+        """Have it look for tasks, now or after what it does; RuntimeError if it cannot start."""
+        if not self._is_there:  # after an interrupt in between there are two: one of them sleeps
+            _thread.start_new_thread(self._serve, ())
+            self._is_there = True
+        with contextlib.suppress(RuntimeError):  # it was woken a moment ago
+            self._sleep.release()
+
+    def _serve(self) -> None:
+        while True:
+            self._sleep.acquire()
+            self.is_idle = False
+            with contextlib.suppress(IndexError):
+                while True:
+                    _tasks.popleft().run()  # and no name keeps what it has worked on
+            self.is_idle = True
+
+
+_tasks: deque[_Task] = deque()
+_helpers: list[_Helper] = []
+"""As many as were ever wanted at once; they live as long as the process."""
+
+
+def run_beside(work: Work, count: int) -> None:
+    """``work()`` on this thread, and on up to `count` helpers beside it.
+
+    Helpers that have not begun when it ends on this thread are not waited for: they may be busy
+    with other calls, and never block this one. Those that have begun are, whatever happens; they
+    may write to what the caller then gives up.
+
+    Parameters
+    ----------
+    work : callable
+        Each thread calls it at most once.
+    count : int
+        Fewer come where there can be no more threads: at the limit of the system, or when Python
+        ends.
+
+    Raises
+    ------
+    Exception
+        What `work` raised on this thread; else the first that it raised on a helper.
+    """
+    tasks = [_Task(work) for _ in range(count)]
+    try:
+        _ask(tasks)
+        work()
+    finally:
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                for task in tasks:
+                    with contextlib.suppress(ValueError):  # a helper has it
+                        _tasks.remove(task)
+                    task.settle()
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+    for task in tasks:
+        if task.error is not None:
+            raise task.error
+
+
+def _ask(tasks: list[_Task]) -> None:
+    while len(_helpers) < len(tasks):  # two threads at once make too many: these sleep
+        _helpers.append(_Helper())
+    _tasks.extend(tasks)
+    with contextlib.suppress(RuntimeError):  # no more threads
+        for helper in sorted(_helpers, key=lambda one: not one.is_idle)[: len(tasks)]:
+            helper.wake()
+
+
+def _forget() -> None:
+    """In a forked child: threads were not copied."""
+    _tasks.clear()
+    _helpers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
