@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,10 +35,10 @@ def test_they_work_beside(count):
     assert len(set(seen)) == count + 1  # the same threads again
 
 
-def test_who_is_busy_is_not_waited_for(monkeypatch):
-    """And does not come later, either."""
-    monkeypatch.setattr(helpers, "_helpers", [])
-    begun, end, calls = threading.Event(), threading.Event(), []
+@contextlib.contextmanager
+def one_is_busy():
+    """With a call of another thread."""
+    begun, end = threading.Event(), threading.Event()
 
     def long():
         if threading.current_thread() is not outer:
@@ -47,16 +48,70 @@ def test_who_is_busy_is_not_waited_for(monkeypatch):
     outer = threading.Thread(target=lambda: run_beside(long, 1))
     outer.start()
     assert begun.wait(TIMEOUT)
-    for _ in range(5):
-        run_beside(lambda: calls.append(threading.get_ident()), 1)
-    assert calls == [threading.get_ident()] * 5
-    assert not helpers._tasks
-    end.set()
-    outer.join(TIMEOUT)
+    try:
+        yield
+    finally:
+        end.set()
+        outer.join(TIMEOUT)
     assert not outer.is_alive()
-    meeting = threading.Barrier(2, timeout=TIMEOUT)
-    run_beside(meeting.wait, 1)  # it comes again
+
+
+def meet(count):
+    """On `count` threads at once."""
+    run_beside(threading.Barrier(count, timeout=TIMEOUT).wait, count - 1)
+
+
+def test_who_is_busy_is_not_waited_for(monkeypatch):
+    """And does not come later, either."""
+    monkeypatch.setattr(helpers, "_helpers", [])
+    calls = []
+    with one_is_busy():
+        for _ in range(5):
+            run_beside(lambda: calls.append(threading.get_ident()), 1)
+        assert calls == [threading.get_ident()] * 5
+        assert not helpers._tasks
+    meet(2)
     assert len(calls) == 5
+
+
+def are_idle(all_of_them):
+    stop = time.monotonic() + TIMEOUT
+    while time.monotonic() < stop:
+        if all(one.is_idle for one in all_of_them):
+            return True
+        time.sleep(1e-3)
+    return False
+
+
+def test_who_is_idle_comes_first(monkeypatch):
+    monkeypatch.setattr(helpers, "_helpers", [])
+    meet(3)
+    assert are_idle(helpers._helpers)
+    with one_is_busy():
+        for _ in range(3):
+            meet(2)
+        assert sorted(one.is_idle for one in helpers._helpers)[0] is False
+    assert are_idle(helpers._helpers)
+    assert len(helpers._helpers) == 2
+
+
+def test_a_task_taken_back_does_not_run():
+    calls = []
+    task = helpers._Task(lambda: calls.append(1))
+    task.settle()
+    task.run()
+    task.settle()
+    assert calls == []
+
+
+def test_settled_as_often_as_one_likes():
+    """As after an interrupt behind the wait."""
+    task = helpers._Task(lambda: None)
+    task.run()
+    again = threading.Thread(target=lambda: [task.settle() for _ in range(3)], daemon=True)
+    again.start()
+    again.join(TIMEOUT)
+    assert not again.is_alive()
 
 
 def test_who_has_begun_is_waited_for():
