@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..interrupts import told_of_interrupts
 from ..ops.protocol import Array
 from ..ops.staging import Staging
 from .heap import Heap, owned
@@ -71,6 +72,12 @@ class Run:
         )  # fmt: skip
 
     def go(self) -> Traffic:
+        """All of it; an interrupt ends it in order, so that it can be resumed at once."""
+        with told_of_interrupts(self._fail):
+            self._go()
+        return self.traffic
+
+    def _go(self) -> None:
         count, number = len(self.plan.program.tasks), 0
         mover = threading.Thread(target=self._guarded, args=(self._move,), daemon=True)
         ops, is_divided = self.staging.ops, self.plan.program.is_divided
@@ -101,7 +108,6 @@ class Run:
             self.heap.close()
         if self.failure is not None:
             raise self.failure
-        return self.traffic
 
     # -- the threads that compute ---------------------------------------------------------------
 

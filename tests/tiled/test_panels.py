@@ -150,14 +150,14 @@ def test_the_order_of_jobs_side_by_side_changes_no_bit(rng, monkeypatch, dtype, 
 
 def test_jobs_on_several_threads(rng, monkeypatch):
     begun = []
-    start = pool._start
+    beside = pool.run_beside
 
     def counted(work, count):
         begun.append(count)
-        return start(work, count)
+        beside(work, count)
 
     monkeypatch.setattr(pool, "_WORTHWHILE", 1e-9)
-    monkeypatch.setattr(pool, "_start", counted)
+    monkeypatch.setattr(pool, "run_beside", counted)
     monkeypatch.setattr(panels, "_STRIP", 8)
     a = draw(rng, (400, 150), "float64")
     with threadpoolctl.threadpool_limits(4, user_api="blas"):

@@ -1,10 +1,7 @@
-"""Threads that help the calling one, and that an interrupt cannot block.
+"""Threads that help the calling one, and that an interrupt of it cannot block.
 
-Python raises KeyboardInterrupt, or what else the handler of a signal raises, in the main thread
-between any two of its steps: also between those by which a pool, a future or a condition takes a
-lock and notes that it has it. Who needs that lock later waits for ever. Here the calling thread
-holds no lock: it appends to a deque, and releases locks on which helpers sleep. Whatever it does
-can be done again after an interrupt.
+The calling thread holds no lock: it changes a deque, and rings. Whatever it does can be done again
+after an interrupt. A pool and its futures are left with a lock held (`mplinalg.interrupts`).
 """
 
 from __future__ import annotations
@@ -14,6 +11,8 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
+
+from ...interrupts import Bell
 
 __all__ = ["run_beside"]
 
@@ -25,8 +24,7 @@ class _Task:
 
     def __init__(self, work: Work) -> None:
         self._work, self._fate = work, dict[str, str]()
-        self._has_ended, self._end = False, _thread.allocate_lock()
-        self._end.acquire()
+        self._has_ended, self._end = False, Bell()
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -38,33 +36,30 @@ class _Task:
             self.error = error
         finally:
             self._has_ended = True
-            self._end.release()
+            self._end.ring()
 
     def settle(self) -> None:
         """Take it back, or wait until it has ended. As often as one likes."""
         if self._fate.setdefault("is", "taken back") == "begun" and not self._has_ended:
-            self._end.acquire()
+            self._end.wait()
 
 
 class _Helper:
     """A thread that sleeps where there are no tasks."""
 
     def __init__(self) -> None:
-        self._is_there, self.is_idle = False, True
-        self._sleep = _thread.allocate_lock()  # it sleeps where this is held
-        self._sleep.acquire()
+        self._is_there, self.is_idle, self._bell = False, True, Bell()
 
     def wake(self) -> None:
         """Have it look for tasks, now or after what it does; RuntimeError if it cannot start."""
         if not self._is_there:  # after an interrupt in between there are two: one of them sleeps
             _thread.start_new_thread(self._serve, ())
             self._is_there = True
-        with contextlib.suppress(RuntimeError):  # it was woken a moment ago
-            self._sleep.release()
+        self._bell.ring()
 
     def _serve(self) -> None:
         while True:
-            self._sleep.acquire()
+            self._bell.wait()
             self.is_idle = False
             with contextlib.suppress(IndexError):
                 while True:

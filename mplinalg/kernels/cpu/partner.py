@@ -1,8 +1,7 @@
 """The thread that takes strips of products: woken by the first one, asleep soon after the last.
 
 It computes without the GIL, and no product needs it: the calling thread takes the strips that
-nobody else takes. It sleeps on a bare lock, which an interrupt cannot leave half released; a future
-or a pool it can, and whoever waits for them then waits for ever.
+nobody else takes. It sleeps by a bell, which no interrupt leaves half rung.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...interrupts import Bell
 from . import strips
 from .batched.streamed import LINE
 from .words import system_calls
@@ -44,8 +44,7 @@ class _Partner:
         self.calls = system_calls()
         self.is_idle = True
         self._is_there = self._has_ended = False
-        self._sleep = threading.Lock()  # it sleeps where this is held
-        self._sleep.acquire()
+        self._bell = Bell()
 
     def wake(self) -> None:
         """Have it look for work, if it does not already.
@@ -54,12 +53,12 @@ class _Partner:
         """
         if self.words[strips.HERE] or self._has_ended:
             return
-        with contextlib.suppress(RuntimeError):  # no more threads; or it was woken a moment ago
+        with contextlib.suppress(RuntimeError):  # no more threads
             if not self._is_there:  # two may be started, by two threads: one of them sleeps
                 _thread.start_new_thread(self._serve, ())
                 self._is_there = True
             self.is_idle = False
-            self._sleep.release()
+            self._bell.ring()
 
     def _serve(self) -> None:
         try:
@@ -68,7 +67,7 @@ class _Partner:
             self._has_ended, self._is_there, self.is_idle = True, False, True
             return
         while True:
-            self._sleep.acquire()
+            self._bell.wait()
             strips.share(_NOTHING, _NOTHING, self.job, self.words, room, PATIENCE, self.calls)
             self.is_idle = True
 
@@ -78,7 +77,7 @@ class _Partner:
         stop = time.monotonic() + _LAST
         while self._is_there:
             time.sleep(1e-3)  # also for one that was woken just now
-            if (self.is_idle and self._sleep.locked()) or time.monotonic() > stop:
+            if (self.is_idle and not self._bell.is_rung) or time.monotonic() > stop:
                 break
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ...interrupts import Bell
 from ...ops import is_on_host, ops_for
 from ..checks import count
 from .labels import check_labels
@@ -133,40 +133,42 @@ def _in_advance(batches: Iterator[Batch], most: int) -> Iterator[Batch]:
 
     The thread starts with the first one asked for and ends when this iterator does.
     """
-    done: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
+    done: deque[tuple[Any, BaseException | None]] = deque()
     end = object()  # no batch, whatever a transform makes of them
-    stopped = threading.Event()
+    is_stopped = False
+    filled, emptied = Bell(), Bell()  # a queue may stay locked after an interrupt
 
     def put(item: tuple[Any, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                done.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                pass
+        while len(done) >= most and not is_stopped:
+            emptied.wait()
+        done.append(item)
+        filled.ring()
 
     def work() -> None:
         try:
             for batch in batches:
                 put((batch, None))
-                if stopped.is_set():
+                if is_stopped:
                     return
             put((end, None))
         except BaseException as error:
             put((None, error))
 
     thread = threading.Thread(target=work, name="mplinalg-batches", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
-            batch, error = done.get()
+            while not done:
+                filled.wait()
+            batch, error = done.popleft()
+            emptied.ring()
             if error is not None:
                 raise error
             if batch is end:
                 return
             yield batch
     finally:
-        stopped.set()
-        with contextlib.suppress(queue.Empty):  # make room, if the thread waits for it
-            done.get_nowait()
-        thread.join()
+        is_stopped = True
+        emptied.ring()
+        if thread.is_alive():
+            thread.join()

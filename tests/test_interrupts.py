@@ -1,0 +1,207 @@
+"""Ctrl-C: a bell is never half rung, and who is told of an interrupt ends in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mplinalg.interrupts import Bell, told_of_interrupts
+
+TIMEOUT = 60.0  # seconds; a deadlock, not a slow machine
+
+posix = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
+
+
+def test_a_bell_rung_before_is_heard_once():
+    bell = Bell()
+    assert not bell.is_rung
+    bell.ring()
+    bell.ring()
+    assert bell.is_rung
+    bell.wait()
+    assert not bell.is_rung
+
+
+def test_a_bell_wakes():
+    bell, woken = Bell(), threading.Event()
+
+    def sleep():
+        bell.wait()
+        woken.set()
+
+    threading.Thread(target=sleep, daemon=True).start()
+    assert not woken.wait(0.05)
+    bell.ring()
+    assert woken.wait(TIMEOUT)
+
+
+def interrupt():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+@pytest.fixture
+def _default_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(stop, again=lambda: None):
+    """Within, what follows an interrupt: `again`."""
+    with told_of_interrupts(stop):
+        interrupt()
+        again()
+
+
+def sleep():
+    time.sleep(TIMEOUT)
+    raise AssertionError("slept on")
+
+
+def ignore(error):
+    pass
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_it_is_told_on_another_thread_and_raised_at_the_end():
+    told, who, steps = threading.Event(), [], []
+
+    def stop(error):
+        who.append((threading.get_ident(), error))
+        told.set()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted(stop, lambda: steps.append(told.wait(TIMEOUT)))
+    assert steps == [True]
+    assert [error for _, error in who] == [caught.value]
+    assert who[0][0] != threading.get_ident()
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_the_second_one_is_raised_at_once():
+    told = threading.Event()
+
+    def impatient():
+        assert told.wait(TIMEOUT)
+        interrupt()
+        sleep()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(lambda error: told.set(), impatient)
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_without_a_thread_to_tell_it_is_raised(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("mplinalg.interrupts._thread.start_new_thread", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(ignore, sleep)
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_what_stops_may_raise_something_else():
+    with pytest.raises(ZeroDivisionError):
+        interrupted(ignore, lambda: 1 // 0)
+
+
+@posix
+def test_a_handler_of_the_program_is_kept():
+    def mine(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGINT, mine)
+    try:
+        with pytest.raises(TimeoutError):
+            interrupted(ignore, sleep)
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_have_none():
+    inside = []
+
+    def work():
+        with told_of_interrupts(lambda error: None):
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert inside == [signal.getsignal(signal.SIGINT)]
+
+
+PREPARED = """
+import random, signal, threading, time
+import numpy as np
+
+def caught(work, times, longest):
+    '''Interrupts at any moment of `work`, over and over; each is raised, or a destructor had it.'''
+    main, seen = threading.main_thread().ident, 0
+    random.seed(1)
+    for _ in range(times):
+        wait = longest * random.random()
+        send = threading.Timer(wait, lambda: signal.pthread_kill(main, signal.SIGINT))
+        try:
+            send.start()
+            stop = time.monotonic() + wait + 1
+            while time.monotonic() < stop:
+                work()
+        except KeyboardInterrupt:
+            seen += 1
+    return seen
+"""
+
+TILED = (
+    PREPARED
+    + """
+from mplinalg import tiled
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+rng = np.random.default_rng(0)
+a, b = rng.standard_normal((200, 200)), rng.standard_normal(200)
+def solved():
+    return tiled.solve(a, b, memory_limit=2_000_000, tile=50)
+x, before, blas = solved(), threading.active_count(), blas_threads()
+assert caught(solved, 60, 0.2) >= 50
+assert np.array_equal(solved(), x)
+assert (threading.active_count(), blas_threads()) == (before, blas)
+"""
+)
+
+LOADED = (
+    PREPARED
+    + """
+from mplinalg.nn.data import DataLoader
+x = np.arange(3000.0).reshape(1000, 3)
+def loaded():
+    loader = DataLoader(x, None, batch_size=10, prefetch=2)
+    assert sum(len(part) for part, _ in loader) == 1000
+assert caught(loaded, 400, 0.01) >= 390
+loaded()
+assert threading.active_count() == 1
+"""
+)
+
+
+@posix
+@pytest.mark.parametrize("code", [TILED, LOADED], ids=["tiled", "loader"])
+def test_interrupts_leave_nothing_behind(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False, timeout=120,
+        capture_output=True, text=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:] or f"signal {-done.returncode}"
