@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ops.protocol import Array, Ops
 from .grid import Grid, extent, tile_option, widest
-from .identity import identified
+from .identity import identified, identity_bytes
 from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
@@ -19,7 +19,7 @@ from .plan import list_bytes, needed
 from .progress import bar, quiet
 from .running import run_rest
 from .sources import Blocks, Named, as_source
-from .store import DirectoryStore, Store
+from .store import Store
 from .stores import require_resumable
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
@@ -116,17 +116,20 @@ def gemm(
     held = m * n * dtype.itemsize
     traffic = Traffic()
     if workdir is None:
-        store: Store = executor.make_store(program, held)
+        store: Store = executor.make_store(program, max(held, needed(program)))
     else:
-        executor.require(needed(program), len(program.tasks))  # before anything is read
-        if not resume:
-            DirectoryStore.require_new(workdir)
-        beside = executor.reserving(list_bytes(len(program.tasks)))  # which is there meanwhile
-        digests = [
-            identified(source, part, dtype, beside, traffic)
-            for source, part in zip((left, right), grids, strict=True)
-        ]
-        origin = f"{alpha!r} times {' and '.join(digests)}"
+        tasks = len(program.tasks)  # before anything is read
+        identifying = max(identity_bytes(part, dtype) for part in grids)
+        executor.require(max(needed(program), identifying), tasks)
+        beside = executor.reserving(list_bytes(tasks))  # the list is there meanwhile
+
+        def origin() -> str:
+            digests = [
+                identified(source, part, dtype, beside, traffic)
+                for source, part in zip((left, right), grids, strict=True)
+            ]
+            return f"{alpha!r} times {' and '.join(digests)}"
+
         store = matrix_store(workdir, "C", grid, dtype, origin=origin, resume=resume)
     executor = executor.beside(store, held)  # tiles of A and B are kept in what C leaves
     inputs = Named({

@@ -12,21 +12,26 @@ from numpy.typing import NDArray
 
 from .grid import Grid, extent
 from .passes import checksum_bytes, checksums
+from .plan import list_bytes, needed
 from .sources import Blocks, Source
 from .store import Store
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
 
-__all__ = ["digest", "identified", "identity_program"]
+__all__ = ["digest", "identified", "identity_bytes", "identity_program"]
 
 
-def identity_program(grid: Grid, dtype: np.dtype[Any]) -> Program:
-    """("bits", i, j), a checksum of each row of tile ("A", i, j)."""
-    program = Program()
-    for i, down in enumerate(grid.rows):
+_TOGETHER = 4096
+"""Tiles of a list: of few rows each, it would take more than they do."""
+
+
+def identity_program(grid: Grid, dtype: np.dtype[Any], block_rows: range) -> Program:
+    """("bits", i, j), a checksum of each row of tile ("A", i, j), in some block rows."""
+    program, rows = Program(), grid.rows
+    for i in block_rows:
         for j, across in enumerate(grid.columns):
             block, bits = ("A", i, j), ("bits", i, j)
-            height, width = extent(down), extent(across)
+            height, width = extent(rows[i]), extent(across)
             program.tiles[block] = Tile((height, width), dtype)
             program.tiles[bits] = Tile((height,), np.dtype(np.uint64))
             program.add(
@@ -35,6 +40,21 @@ def identity_program(grid: Grid, dtype: np.dtype[Any]) -> Program:
             )  # fmt: skip
             program.results.add(bits)
     return program
+
+
+def identity_bytes(grid: Grid, dtype: np.dtype[Any]) -> int:
+    """Of the memory limit, that `identified` needs."""
+    (m, n), (height, width) = grid.shape, grid.tile
+    largest = Grid((min(m, height), min(n, width)), grid.tile)
+    return needed(identity_program(largest, dtype, range(len(largest.rows)))) + list_bytes(
+        len(grid.columns) * len(_parts(grid)[0]) if m else 0
+    )
+
+
+def _parts(grid: Grid) -> list[range]:
+    """Block rows, as many as are passed over by one list."""
+    count, step = len(grid.rows), max(1, _TOGETHER // max(1, len(grid.columns)))
+    return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
 
 class _Sum(Store):
@@ -63,9 +83,10 @@ def identified(
     ValueError
         NaN or infinity, if `is_checked`.
     """
-    program, store = identity_program(grid, dtype), _Sum()
+    store = _Sum()
     inputs = Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=is_checked)
-    traffic.add(executor.run(program, inputs, store))
+    for part in _parts(grid):
+        traffic.add(executor.run(identity_program(grid, dtype, part), inputs, store))
     return f"{store.total:032x}"
 
 

@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # not on this system: nothing is locked
 
 __all__ = ["LOCK", "DirectoryLock"]
 
-LOCK = "lock"
+LOCK = "mplinalg.lock"
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Errors of file systems that know no locks."""
 
@@ -26,8 +26,15 @@ class DirectoryLock:
     It is the operating system's lock of a file, so that nothing is left behind by a process that
     was killed. The file tells who holds it, and stays.
 
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+
     Raises
     ------
+    NotADirectoryError
+        It is a file.
     BlockingIOError
         Another process, or another run of this one, holds it.
     """
@@ -35,6 +42,10 @@ class DirectoryLock:
     _file: int | None = None
 
     def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(folder)) from None
         self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if fcntl is not None:

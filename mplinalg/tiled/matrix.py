@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from .grid import Grid, tile_option
 from .sources import Function, FunctionSource, Source, as_source
 from .store import DirectoryStore, Store
 
-__all__ = ["StoreSource", "TiledMatrix", "matrix_store", "save_tiles"]
+__all__ = ["StoreSource", "TiledMatrix", "lacking", "matrix_store", "save_tiles"]
 
 _LETTER = "A"
 
@@ -186,11 +188,11 @@ class _StoredSource(StoreSource):
     """That of a directory."""
 
     def __init__(self, path: Path) -> None:
-        store, title = DirectoryStore.existing(path, "matrix")
+        store = DirectoryStore.existing(path, "matrix")
+        title = store.title
         grid = Grid(tuple(title["shape"]), tuple(title["tile"]))
         super().__init__(store, title["letter"], grid, np.dtype(title["dtype"]))
-        missing = len(grid.rows) * len(grid.columns) - len(store.results)
-        if missing:
+        if missing := lacking(store, self.letter, grid):
             raise ValueError(f"{path} lacks {missing} tiles: it was not written to its end")
 
 
@@ -217,6 +219,12 @@ def _title(letter: str, grid: Grid, dtype: np.dtype[Any], origin: str = "") -> d
     return title | ({"made of": origin} if origin else {})
 
 
+def lacking(store: DirectoryStore, letter: str, grid: Grid) -> int:
+    """Tiles of a matrix that are not there."""
+    numbers = itertools.product(range(len(grid.rows)), range(len(grid.columns)))
+    return sum((letter, i, j) not in store.results for i, j in numbers)
+
+
 def save_tiles(matrix: TiledMatrix, store: DirectoryStore, letter: str) -> None:
     """Write the tiles that a store lacks, and release it."""
     grid = matrix.grid
@@ -231,10 +239,12 @@ def save_tiles(matrix: TiledMatrix, store: DirectoryStore, letter: str) -> None:
 
 
 def matrix_store(
-    path: str | os.PathLike[str], letter: str, grid: Grid, dtype: np.dtype[Any], *, origin: str,
-    resume: bool,
+    path: str | os.PathLike[str], letter: str, grid: Grid, dtype: np.dtype[Any], *,
+    origin: Callable[[], str], resume: bool,
 ) -> DirectoryStore:  # fmt: skip
     """A directory for the tiles of a matrix that a run makes, where `TiledMatrix.open` finds it.
+
+    `origin`, what it is made of, is asked for when nobody else can write there any more.
 
     Raises
     ------
@@ -243,5 +253,4 @@ def matrix_store(
     ValueError
         That is of another `origin`, or has other tiles.
     """
-    title = _title(letter, grid, dtype, origin)
-    return DirectoryStore.of_run(path, title, resume=resume)
+    return DirectoryStore.of_run(path, lambda: _title(letter, grid, dtype, origin()), resume=resume)

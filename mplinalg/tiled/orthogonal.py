@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .grid import Grid, tile_option, widest
-from .identity import identified
+from .identity import identified, identity_bytes
 from .limits import Limit
 from .local import as_executor
 from .lock import DirectoryLock
-from .matrix import StoreSource, TiledMatrix, matrix_store, save_tiles
-from .plan import needed
+from .matrix import StoreSource, TiledMatrix, lacking, matrix_store, save_tiles
+from .plan import list_bytes, needed
 from .progress import Progress, bar, quiet
 from .qr import fewest_domains, q_program, qr_program, task_count
 from .running import run_rest
@@ -119,7 +118,7 @@ def qr(
         executor, Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=True), grid,
         dtype, domains, mode == "economic", bar if progress else quiet,
     )  # fmt: skip
-    made.require()
+    made.require(is_identified=workdir is not None)
     if workdir is None:
         found = made.run()
     else:
@@ -162,11 +161,14 @@ class _Factorization:
         if wants_q:
             self.grids["Q"] = Grid((m, min(m, n)), tile)
 
-    def require(self) -> None:
-        """Raise LimitTooSmall before anything is read."""
+    def require(self, *, is_identified: bool) -> None:
+        """Raise LimitTooSmall before anything is read, with a figure that does for all of it."""
+        found = [(identity_bytes(self.grid, self.dtype), 0)] if is_identified else []
+        program = None
         for letter in self.grids:
-            program = self._program(letter)
-            self.executor.require(needed(program), len(program.tasks))
+            program = self._program(letter, program)
+            found.append((needed(program), len(program.tasks)))
+        self.executor.require(*max(found, key=lambda one: one[0] + list_bytes(one[1])))
 
     def run(self) -> QRResult:
         """Keep all where the executor keeps results."""
@@ -185,7 +187,6 @@ class _Factorization:
 
     def run_in(self, folder: Path, identify: Callable[[], str], resume: bool) -> QRResult:
         """Keep Q and R in a directory, and the reflectors until they are there."""
-        folder.mkdir(parents=True, exist_ok=True)
         stores: dict[str, DirectoryStore] = {}
         reflectors = folder / _REFLECTORS
         with contextlib.ExitStack() as held:
@@ -195,13 +196,14 @@ class _Factorization:
             origin = identify()
             for letter, grid in self.grids.items():
                 stores[letter] = matrix_store(
-                    folder / letter, letter, grid, self.dtype, origin=origin, resume=resume
-                )
+                    folder / letter, letter, grid, self.dtype, origin=lambda: origin,
+                    resume=resume,
+                )  # fmt: skip
                 held.callback(stores[letter].release)
-            if not all(self._is_whole(letter, store) for letter, store in stores.items()):
-                title = {
-                    "contents": origin, "shape": list(self.grid.shape), "tile": list(self.grid.tile)
-                }  # fmt: skip
+            title = {
+                "contents": origin, "shape": list(self.grid.shape), "tile": list(self.grid.tile)
+            }  # fmt: skip
+            if any(lacking(stores[letter], letter, grid) for letter, grid in self.grids.items()):
                 factors = DirectoryStore.of_run(reflectors, title, resume=resume)
                 held.callback(factors.release)
                 program = self._program("R")
@@ -210,7 +212,7 @@ class _Factorization:
                     have, program = program.results, self._program("Q", program)
                     self._q(factors, stores["Q"], program, have)
             if "Q" in stores or not (folder / "Q").exists():  # an earlier run may want them for Q
-                shutil.rmtree(reflectors, ignore_errors=True)
+                DirectoryStore.remove(reflectors, title)
         found = {letter: TiledMatrix.open(folder / letter) for letter in stores}
         return QRResult(found.get("Q"), found["R"])
 
@@ -221,10 +223,6 @@ class _Factorization:
         if letter == "R":
             return factored
         return q_program(self.grid, self.dtype, factored, self.domains)
-
-    def _is_whole(self, letter: str, store: DirectoryStore) -> bool:
-        grid = self.grids[letter]
-        return len(store.results) == len(grid.rows) * len(grid.columns)
 
     def _r(self, factors: Store, program: Program) -> TiledMatrix:
         """R, in a store with all that is made of A."""

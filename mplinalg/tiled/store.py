@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .heap import empty
-from .lock import DirectoryLock
+from .journal import JOURNAL, Entry, Journal
+from .lock import LOCK, DirectoryLock
 from .mapped import file_part
 from .tasks import Key
 
@@ -25,7 +26,9 @@ __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
 Array = NDArray[Any]
 _FOLD = 4096
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-JOURNAL = "journal.jsonl"
+_SPILLS = "*.spill"
+_RESTS = ("*.tile.part", "*.spill.part", f"{JOURNAL}.part", _SPILLS)
+"""What a kill may leave beside tiles and journal."""
 
 
 class Store(Protocol):
@@ -78,9 +81,9 @@ class Overlay(Store):
         return (self.above if key in self._written else self.below).read(key)
 
     @property
-    def results(self) -> set[Key]:
+    def results(self) -> Collection[Key]:
         """Those that `above` has."""
-        return getattr(self.above, "results", set())
+        return getattr(self.above, "results", ())
 
     def release(self) -> None:
         self.above.release()
@@ -101,8 +104,9 @@ class DirectoryStore(Store):
     ----------
     path : path-like
         Made if it is not there.
-    title : dict
-        What the results belong to. A journal with another title is refused.
+    title : dict, or callable
+        What the results belong to, or what tells it when nobody else can write there any more. A
+        journal with another title is refused. None: that which is there.
     resume : bool
         Go on with what is there. Otherwise the directory must have no journal.
     is_checked : bool
@@ -119,61 +123,62 @@ class DirectoryStore(Store):
 
     Attributes
     ----------
-    results : set of Key
-        Those in the journal.
+    title : dict
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool,
+        self, path: str | os.PathLike[str],
+        title: dict[str, Any] | Callable[[], dict[str, Any]] | None, *, resume: bool,
         is_checked: bool = True, is_written: bool = True, goes_on: bool = True,
     ) -> None:  # fmt: skip
         self.path = Path(path).absolute()  # other processes, and this one elsewhere, find it too
         self._goes_on = goes_on
         self._is_checked = is_checked
-        self._held: DirectoryLock | None = None
-        if is_written:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._held = DirectoryLock(self.path)
-        self.results: set[Key] = set()
-        self._described: dict[Key, dict[str, Any]] = {}
+        self._held = DirectoryLock(self.path) if is_written else None
         self._lock = threading.Lock()
+        self._spilled: dict[Key, Entry] = {}
         try:
-            self._begin(title, resume=resume, is_written=is_written)
+            self._journal = Journal(self.path)
+            self.title = self._begin(title, resume=resume, is_written=is_written)
         except BaseException:
             self.release()
             raise
 
-    def _begin(self, title: dict[str, Any], *, resume: bool, is_written: bool) -> None:
-        journal = self.path / JOURNAL
-        found, lines = _journal(journal)
-        if found and not resume:
-            raise _not_new(journal, goes_on=self._goes_on)
-        if found and found[0] != title:
-            old = found[0]
-            differing = sorted(k for k in {*old, *title} if old.get(k) != title.get(k))
+    def _begin(self, title: Any, *, resume: bool, is_written: bool) -> dict[str, Any]:
+        journal, old = self._journal, self._journal.title
+        if old is not None and not resume:
+            raise _not_new(journal.path, goes_on=self._goes_on)
+        new: dict[str, Any] | None = title() if callable(title) else title
+        if new is None:
+            if old is None:
+                raise FileNotFoundError(f"{journal.path} is not there, or empty")
+            new = old
+        if old is not None and old != new:
+            differing = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
             raise ValueError(
-                f"{journal} is of something else: "
-                + ", ".join(f"{k} {old.get(k)!r}, not {title.get(k)!r}" for k in differing)
+                f"{journal.path} is of something else: "
+                + ", ".join(f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in differing)
             )
-        self._remember(found[1:])
-        if not is_written:
-            return
-        if not found or not lines[-1].endswith(b"\n"):  # the end of a line that a kill cut off
-            kept = b"".join(line for line in lines if line.endswith(b"\n"))
-            self._replace(journal, kept or (json.dumps(title) + "\n").encode())
-        for part in self.path.glob("*.part"):
-            part.unlink()
+        if is_written:
+            if old is None:
+                self._replace(journal.path, journal.begin(new))
+            journal.mend()
+            for rest in _files(self.path, *_RESTS):
+                rest.unlink()
+        return new
 
     @staticmethod
     def require_new(path: str | os.PathLike[str]) -> None:
         """Raise FileExistsError if a run has begun there, before anything is done for another."""
-        if _journal(Path(path) / JOURNAL)[0]:
-            raise _not_new(Path(path) / JOURNAL, goes_on=True)
+        journal = Journal(path)
+        if journal.title is not None:
+            raise _not_new(journal.path, goes_on=True)
 
     @classmethod
     def of_run(
-        cls, path: str | os.PathLike[str], title: dict[str, Any], *, resume: bool
-    ) -> DirectoryStore:
+        cls, path: str | os.PathLike[str],
+        title: dict[str, Any] | Callable[[], dict[str, Any]], *, resume: bool,
+    ) -> DirectoryStore:  # fmt: skip
         """One that a run writes; of what an earlier one left, files are as they were written."""
         store = cls(path, title, resume=resume)
         try:
@@ -185,27 +190,48 @@ class DirectoryStore(Store):
         return store
 
     @classmethod
-    def existing(
-        cls, path: str | os.PathLike[str], contents: str
-    ) -> tuple[DirectoryStore, dict[str, Any]]:
-        """One that was written before, and its title.
+    def existing(cls, path: str | os.PathLike[str], contents: str) -> DirectoryStore:
+        """One that was written before.
 
         Raises
         ------
         FileNotFoundError, ValueError
             There is none, or it has other contents.
         """
-        found, _ = _journal(Path(path) / JOURNAL)
-        if not found:
-            raise FileNotFoundError(f"{Path(path) / JOURNAL} is not there, or empty")
-        title = found[0]
-        if title.get("contents") != contents:
-            raise ValueError(f"{path} has {title.get('contents')!r}, not {contents!r}")
-        return cls(path, title, resume=True, is_written=False), title
+        store = cls(path, None, resume=True, is_written=False)
+        if store.title.get("contents") != contents:
+            raise ValueError(f"{path} has {store.title.get('contents')!r}, not {contents!r}")
+        return store
+
+    @staticmethod
+    def remove(path: str | os.PathLike[str], title: dict[str, Any]) -> None:
+        """Remove one with this title, and nothing that is not of it.
+
+        The journal goes last: what a kill leaves is known again.
+        """
+        folder = Path(path)
+        journal = Journal(folder)
+        if journal.title == title:
+            for file in (*_files(folder, *_RESTS, "*.tile"), folder / LOCK, journal.path):
+                file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is something else, or nothing at all
+            folder.rmdir()
+
+    @property
+    def results(self) -> Collection[Key]:
+        """Those in the journal."""
+        return self._journal.entries.keys()
 
     def release(self) -> None:
-        if self._held is not None:
-            self._held.release()
+        """Let others write there; what was spilled is not needed any more."""
+        held, self._held = self._held, None
+        if held is not None:
+            try:
+                for file in _files(self.path, _SPILLS):
+                    file.unlink()
+            finally:
+                held.release()
+            self._spilled.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{k: v for k, v in self.__dict__.items() if k != "_lock"}, "_held": None}
@@ -215,29 +241,27 @@ class DirectoryStore(Store):
 
     def write(self, key: Key, tile: Array, *, is_result: bool) -> None:
         tile = np.ascontiguousarray(tile)
-        name = self._name(key, is_result)
-        self._replace(self.path / name, tile.reshape(-1).view(np.uint8).data if tile.size else b"")
-        entry = {
-            "file": name, "shape": list(tile.shape), "dtype": tile.dtype.str,
-            "sum": checksum(tile) if self._is_checked else None,
-        }  # fmt: skip
+        data = tile.reshape(-1).view(np.uint8).data if tile.size else b""
+        self._replace(self.path / self._name(key, is_result), data)
+        entry = Entry(tile.shape, tile.dtype.str, checksum(tile) if self._is_checked else None)
         with self._lock:
-            self._described[key] = entry
             if is_result:
-                line = (json.dumps({"key": list(key), **entry}) + "\n").encode()
-                with self._told(self.path / JOURNAL), open(self.path / JOURNAL, "ab") as journal:
-                    journal.write(line)
-                self.results.add(key)
+                with self._told(self._journal.path):
+                    self._journal.add(key, entry)
+                self._spilled.pop(key, None)
+            else:
+                self._spilled[key] = entry
 
     def read(self, key: Key) -> Array:
         """A tile; raises TileDamaged if its file is not as it was written.
 
         Without checksums large ones are the pages of the file, and cannot be written to.
         """
-        entry = self._described[key]
-        path = self.path / entry["file"]
-        shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
-        wanted = int(np.prod(shape)) * dtype.itemsize
+        entry = self._spilled.get(key)
+        path = self.path / self._name(key, entry is None)
+        entry = self._journal.entries[key] if entry is None else entry
+        shape, dtype = entry.shape, np.dtype(entry.dtype)
+        wanted = math.prod(shape) * dtype.itemsize
         try:
             size = path.stat().st_size
         except FileNotFoundError:
@@ -245,7 +269,7 @@ class DirectoryStore(Store):
         if size != wanted:
             raise TileDamaged(f"{path} has {size:,} bytes instead of {wanted:,}")
         with open(path, "rb", buffering=0) as file:
-            if entry["sum"] is None and (part := file_part(file.fileno(), 0, wanted)) is not None:
+            if entry.checksum is None and (part := file_part(file.fileno(), 0, wanted)) is not None:
                 return part.view(dtype).reshape(shape)
             tile = empty(shape, dtype)
             left = tile.reshape(-1).view(np.uint8).data if tile.size else memoryview(b"")
@@ -254,13 +278,13 @@ class DirectoryStore(Store):
                 if not count:
                     raise TileDamaged(f"{path} ends before its tile does")
                 left = left[count:]
-        if entry["sum"] is not None and checksum(tile) != entry["sum"]:
+        if entry.checksum is not None and checksum(tile) != entry.checksum:
             raise TileDamaged(f"{path} was altered: its checksum is wrong")
         return tile
 
     def forget(self, key: Key) -> None:
         """A result that is to be made again."""
-        self.results.discard(key)
+        del self._journal.entries[key]
 
     def damaged(self) -> list[Key]:
         """Results whose files are not as they were written; all of them are read."""
@@ -271,12 +295,6 @@ class DirectoryStore(Store):
             except TileDamaged:
                 found.append(key)
         return found
-
-    def _remember(self, entries: list[dict[str, Any]]) -> None:
-        for entry in entries:
-            key = tuple(entry.pop("key"))
-            self._described[key] = entry
-            self.results.add(key)
 
     def _name(self, key: Key, is_result: bool) -> str:
         return "-".join(map(str, key)) + (".tile" if is_result else ".spill")
@@ -331,23 +349,8 @@ class TemporaryStore(DirectoryStore):
             self.close()
 
 
-def _journal(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """What a journal says, and its lines; nothing of those that were not written to their ends."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    found = []
-    for number, line in enumerate(lines):
-        if not line.endswith(b"\n"):
-            continue
-        try:
-            entry = json.loads(line)
-            is_one = isinstance(entry, dict) and (number == 0 or "key" in entry)
-        except ValueError:
-            is_one = False
-        if is_one:
-            found.append(entry)
-        elif number == 0:
-            raise ValueError(f"{path} is damaged, or not the journal of a run")
-    return found, lines
+def _files(folder: Path, *patterns: str) -> list[Path]:
+    return [path for pattern in patterns for path in folder.glob(pattern)]
 
 
 def checksum(tile: Array) -> str:

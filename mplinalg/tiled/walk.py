@@ -235,6 +235,8 @@ class Run:
     def _save(self, key: Key, tile: Array, mark: Any) -> None:
         self.staging.wait(mark)
         self._write("saved", key, tile, is_result=True)
+        with self.changed:  # where it failed it stays
+            del self.saving[key]
 
     def _write(self, kind: str, key: Key, tile: Array, *, is_result: bool) -> None:
         began = time.perf_counter()

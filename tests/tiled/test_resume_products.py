@@ -40,9 +40,9 @@ def test_a_product_goes_on(factors, tmp_path, share):
     reads = 30 + int(share * min(30, 10**6 - counted.left))
     with pytest.raises(Stops, match="no more"):
         gemm(Source(a, reads), b, workdir=tmp_path / "c", **OPTIONS)
-    done = len(names(tmp_path / "c")) if (tmp_path / "c").exists() else 0
+    done = len(names(tmp_path / "c"))
     assert (done > 0) == (share >= 0.7) or share == 0.5
-    if (tmp_path / "c").exists():
+    if share >= 0:  # A was known
         with pytest.raises(ValueError, match="lacks"):
             TiledMatrix.open(tmp_path / "c")
         with pytest.raises(FileExistsError, match="resume=True"):
@@ -78,6 +78,16 @@ def test_another_product_is_refused(factors, tmp_path):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is of something else: "):
             gemm(x, y, workdir=tmp_path, resume=True, **OPTIONS | more)
+
+
+def test_where_tiles_and_factors_stand_counts(rng, tmp_path):
+    a, b = rng.standard_normal((2, 40, 40))
+    gemm(a, b, workdir=tmp_path, **OPTIONS)
+    exchanged = a.copy()
+    exchanged[:10, :10], exchanged[20:30, 10:20] = a[20:30, 10:20], a[:10, :10]
+    for x, y in ((exchanged, b), (b, a), (a, a)):
+        with pytest.raises(ValueError, match="is of something else: made of"):
+            gemm(x, y, workdir=tmp_path, resume=True, **OPTIONS)
 
 
 def test_damaged_tiles_of_a_product(factors, tmp_path):
@@ -175,14 +185,76 @@ def test_r_of_other_tiles_is_refused(rng, tmp_path, changes):
     assert abs(q @ r - a).max() <= 1e-13
 
 
-def test_what_is_left_when_reflectors_were_being_removed(rng, tmp_path):
+def test_what_is_left_when_reflectors_were_being_removed(rng, tmp_path, monkeypatch):
     a = rng.standard_normal((60, 40))
-    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
-    folder = tmp_path / "reflectors"
-    folder.mkdir()
-    (folder / "QR-0-0.tile").write_bytes(b"some")
+
+    def killed(folder, title):
+        for path in sorted(folder.glob("*.tile"))[3:]:
+            path.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.DirectoryStore, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            qr(a, workdir=tmp_path, **OPTIONS)
+    assert len(names(tmp_path / "reflectors")) == 3
+    q, r = (x.to_array() for x in qr(a, **OPTIONS))
     qr(a, workdir=tmp_path, resume=True, **OPTIONS)
     assert is_found(tmp_path, q, r)
+
+
+def test_a_folder_of_that_name_which_is_another_one_stays(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    qr(a, workdir=tmp_path, **OPTIONS)
+    c = gemm(a, a.T, workdir=tmp_path / "reflectors", **OPTIONS).to_array()
+    qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    assert np.array_equal(TiledMatrix.open(tmp_path / "reflectors").to_array(), c)
+
+
+def test_reflectors_alone_are_an_earlier_run(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    with pytest.raises(Stops):
+        qr(Source(a, 40), workdir=tmp_path, **OPTIONS)
+    for letter in "QR":
+        (tmp_path / letter / "journal.jsonl").unlink()
+    with pytest.raises(FileExistsError, match=r"reflectors.*resume=True"):
+        qr(a, workdir=tmp_path, **OPTIONS)
+
+
+def test_a_run_leaves_nothing_but_its_results(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    qr(a, workdir=tmp_path / "qr", **OPTIONS)
+    gemm(a, a.T, workdir=tmp_path / "c", **OPTIONS)
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds == {".tile", ".jsonl", ".lock"}
+
+
+def test_tiles_that_are_whole_are_not_written_again(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tile")}
+    lost = [tmp_path / "Q" / "Q-2-1.tile", tmp_path / "R" / "R-0-3.tile"]
+    for path in lost:
+        path.unlink()
+    qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+    assert is_found(tmp_path, q, r)
+    again = {path for path, when in kept.items() if path.stat().st_mtime_ns != when}
+    # reflectors change a block column of Q from its top to its bottom
+    assert again == {lost[1], *(tmp_path / "Q").glob("Q-*-1.tile")}
+
+
+def test_an_altered_journal_is_noticed(rng, tmp_path):
+    a = rng.standard_normal((60, 40))
+    q, r = (x.to_array() for x in qr(a, workdir=tmp_path, **OPTIONS))
+    journal = tmp_path / "Q" / "journal.jsonl"
+    text = journal.read_text()
+    for old, new in (('["Q", 2, 1]', '["Q", 9, 9]'), ('["Q", 2, 1]', '["Q", 2, 2]')):
+        assert old in text
+        journal.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match="lacks 1 tiles"):
+            TiledMatrix.open(tmp_path / "Q")
+        qr(a, workdir=tmp_path, resume=True, **OPTIONS)
+        assert is_found(tmp_path, q, r)
 
 
 def test_reflectors_are_kept_for_a_q_that_is_wanted(rng, tmp_path):
@@ -238,6 +310,39 @@ def test_what_fits_without_a_directory_fits_with_one(rng, tmp_path, function, dt
     for number, limit in enumerate(range(20_000, 200_000, 9000)):
         function(a, memory_limit=limit)
         function(a, memory_limit=limit, workdir=tmp_path / str(number))
+
+
+SHAPES = [(1, 300), (300, 1), (40, 300), (300, 40), (50, 50), (1, 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64", "complex128"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("function", [lambda a, **o: gemm(a, a.a.T, **o), qr])
+def test_the_figure_of_a_refusal_does(rng, tmp_path, function, shape, dtype):
+    """Nothing is read before a refusal, which names the least that is enough."""
+    source = Source(rng.standard_normal(shape).astype(dtype), 10**6)
+    with pytest.raises(LimitTooSmall) as info:
+        function(source, tile=50, memory_limit=1, workdir=tmp_path / "x")
+    least = info.value.needed
+    with pytest.raises(LimitTooSmall):
+        function(source, tile=50, memory_limit=least - 1, workdir=tmp_path / "x")
+    assert source.left == 10**6
+    assert not (tmp_path / "x").exists()
+    function(source, tile=50, memory_limit=least, workdir=tmp_path / "x")
+    function(source, tile=50, memory_limit=least)  # and without a directory
+
+
+@pytest.mark.parametrize("function", [lambda a, **o: gemm(a, a.a.T, **o), qr])
+def test_a_directory_that_cannot_be_had_is_told_at_once(rng, tmp_path, function):
+    unread = Source(rng.standard_normal((60, 40)), 0)
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="this is no directory"):
+        function(unread, workdir=tmp_path / "f", **OPTIONS)
+    (tmp_path / "d").mkdir()
+    held = store.DirectoryLock(tmp_path / "d")
+    with pytest.raises(BlockingIOError, match="in use by"):
+        function(unread, workdir=tmp_path / "d", **OPTIONS)
+    held.release()
 
 
 def test_one_at_a_time(rng, tmp_path):

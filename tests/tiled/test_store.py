@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 
@@ -127,6 +128,140 @@ def test_a_journal_with_a_line_that_is_none(store):
     journal.write_bytes(b"{\n" + b"".join(lines[1:]))
     with pytest.raises(ValueError, match="is damaged, or not the journal of a run"):
         again(store)
+
+
+def written(store, rng):
+    """Some tiles, by their keys."""
+    tiles = {("LU", i, j): rng.standard_normal((2 + i, 3)) for i in range(2) for j in range(3)}
+    for key, tile in tiles.items():
+        store.write(key, tile, is_result=True)
+    return tiles
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"<f8"', '"<i8"'), ("[3, 3]", "[9, 1]"), ("[3, 3]", "[1, 3]"), ("[3, 3]", "[-3, -3]"),
+     ('["LU", 1, 0]', '["LU", 0, 0]'), ('["LU", 1, 0]', '["LU", 9, 9]'), ('["LU", 1, 0]', "5"),
+     ('"<f8"', '"zzz"'), ('"<f8"', '"|O"')],
+)  # fmt: skip
+def test_an_altered_line_is_no_line(store, rng, old, new):
+    tiles = written(store, rng)
+    journal = store.path / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert old in lines[4]
+    lines[4] = lines[4].replace(old, new)
+    journal.write_text("".join(lines))
+    found = again(store)
+    del tiles["LU", 1, 0]
+    assert found.results == tiles.keys()
+    assert all(np.array_equal(found.read(key), tile) for key, tile in tiles.items())
+
+
+def test_any_changed_byte_of_a_journal_is_found(store, rng):
+    tiles = written(store, rng)
+    journal = store.path / "journal.jsonl"
+    whole = journal.read_bytes()
+    first = whole.index(b"\n") + 1
+    for place in rng.integers(first, len(whole), 60):
+        altered = bytearray(whole)
+        altered[place] ^= 1 << int(rng.integers(7))
+        journal.write_bytes(altered)
+        found = again(store)
+        assert 4 <= len(found.results) <= 6
+        assert all(np.array_equal(found.read(key), tiles[key]) for key in found.results)
+        found.release()
+    for place in range(first):
+        altered = bytearray(whole)
+        altered[place] ^= 1
+        journal.write_bytes(altered)
+        with pytest.raises(ValueError, match="is damaged, or not the journal of a run"):
+            again(store)
+
+
+def test_a_line_without_a_checksum_is_no_line(store, rng):
+    written(store, rng)
+    journal = store.path / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines[2]["sum"] = None
+    del lines[3]["seal"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(again(store).results) == 4
+
+
+def test_a_line_of_another_journal_is_no_line(store, rng, tmp_path):
+    written(store, rng)
+    other = DirectoryStore(tmp_path / "other", TITLE | {"tile": [3, 3]}, resume=False)
+    other.write(("LU", 7, 7), np.ones(3), is_result=True)
+    line = (other.path / "journal.jsonl").read_bytes().splitlines(keepends=True)[1]
+    with open(store.path / "journal.jsonl", "ab") as journal:
+        journal.write(line)
+    assert ("LU", 7, 7) not in again(store).results
+
+
+def test_what_is_spilled_is_removed(store):
+    """When the run is over; what a kill leaves, when the next one begins."""
+    store.write(KEY, np.zeros(3), is_result=False)
+    store.write(("LU", 0, 0), np.zeros(3), is_result=False)
+    store.write(("LU", 0, 0), np.ones(3), is_result=True)
+    assert np.array_equal(store.read(KEY), np.zeros(3))
+    store.release()
+    assert sorted(path.name for path in store.path.iterdir()) == [
+        "LU-0-0.tile", "journal.jsonl", "mplinalg.lock",
+    ]  # fmt: skip
+    assert np.array_equal(store.read(("LU", 0, 0)), np.ones(3))
+    (store.path / "LU-5-5.spill").write_bytes(b"half")
+    (store.path / "LU-5-5.spill.part").write_bytes(b"half")
+    again(store).release()
+    assert len(list(store.path.iterdir())) == 3
+
+
+def test_who_has_released_it_removes_nothing(store):
+    store.release()
+    later = again(store)
+    later.write(KEY, np.zeros(3), is_result=False)
+    store.release()
+    assert np.array_equal(later.read(KEY), np.zeros(3))
+
+
+def test_files_of_others_stay(tmp_path):
+    names = ("film.part", "lock", "a.tile.txt", "notes")
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    store = DirectoryStore(tmp_path, TITLE, resume=False)
+    store.write(KEY, np.ones(3), is_result=True)
+    again(store).release()
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+    DirectoryStore.remove(tmp_path, TITLE | {"tile": [3, 3]})
+    assert (tmp_path / "LU-1-0.tile").exists()
+    DirectoryStore.remove(tmp_path, TITLE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("count", range(8))
+def test_a_removal_that_was_cut_off_is_finished(store, rng, monkeypatch, count):
+    written(store, rng)
+    store.write(KEY, np.ones(3), is_result=False)
+    unlink, done = type(store.path).unlink, []
+
+    def killed(path, **options):
+        if len(done) == count:
+            raise KeyboardInterrupt
+        done.append(path)
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.path), "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            DirectoryStore.remove(store.path, TITLE)
+    DirectoryStore.remove(store.path, TITLE)
+    assert not store.path.exists()
+    DirectoryStore.remove(store.path, TITLE)
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="this is no directory"):
+        DirectoryStore(tmp_path / "f", TITLE, resume=False)
 
 
 def test_a_store_is_sent_by_its_name(store, rng, tmp_path, monkeypatch):
