@@ -120,7 +120,7 @@ class DaskExecutor:
         """Memory is looked after by the workers."""
         return self
 
-    def require(self, nbytes: int, tasks: int = 0) -> None:
+    def require(self, nbytes: int, tasks: int = 0, tiles: int = 0) -> None:
         """Memory is looked after by the workers."""
 
     def make_store(self, program: Program, besides: int = 0) -> FutureStore:

@@ -116,12 +116,12 @@ class LocalExecutor:
         left._reserved = self._reserved + nbytes
         return left
 
-    def require(self, nbytes: int, tasks: int = 0) -> None:
+    def require(self, nbytes: int, tasks: int = 0, tiles: int = 0) -> None:
         """Raise LimitTooSmall if the limit is less than these bytes, and the list of the tasks."""
-        nbytes += list_bytes(tasks)
+        nbytes += list_bytes(tasks, tiles)
         if nbytes > self.memory_limit:
             reserved = self._reserved
-            raise LimitTooSmall(nbytes + reserved, self.memory_limit + reserved, tasks)
+            raise LimitTooSmall(nbytes + reserved, self.memory_limit + reserved, tasks, tiles)
 
     def make_store(self, program: Program, besides: int = 0) -> Store:
         """Where results go that nobody has to keep.

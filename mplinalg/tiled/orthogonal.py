@@ -112,7 +112,7 @@ def qr(
     require_resumable(workdir, resume, executor)
     (m, n), dtype = source.shape, source.dtype
     grid = _grid(m, n, dtype, executor, tile)
-    executor.require(0, task_count(grid))
+    executor.require(0, task_count(grid), len(grid.rows) * len(grid.columns))
     domains = fewest_domains(grid, dtype, executor.threads)
     made = _Factorization(
         executor, Blocks(source, grid.rows, grid.columns, dtype, None, is_checked=True), grid,
@@ -163,12 +163,12 @@ class _Factorization:
 
     def require(self, *, is_identified: bool) -> None:
         """Raise LimitTooSmall before anything is read, with a figure that does for all of it."""
-        found = [(identity_bytes(self.grid, self.dtype), 0)] if is_identified else []
+        found = [(identity_bytes(self.grid, self.dtype), 0, 0)] if is_identified else []
         program = None
         for letter in self.grids:
             program = self._program(letter, program)
-            found.append((needed(program), len(program.tasks)))
-        self.executor.require(*max(found, key=lambda one: one[0] + list_bytes(one[1])))
+            found.append((needed(program), len(program.tasks), len(program.tiles)))
+        self.executor.require(*max(found, key=lambda one: one[0] + list_bytes(*one[1:])))
 
     def run(self) -> QRResult:
         """Keep all where the executor keeps results."""
@@ -226,7 +226,7 @@ class _Factorization:
 
     def _r(self, factors: Store, program: Program) -> TiledMatrix:
         """R, in a store with all that is made of A."""
-        run_rest(self.executor, program, self.inputs, factors, self.traffic, self.progress, "R")
+        self._run(program, self.inputs, factors, "R")
         small = self.grids["R"]
         return TiledMatrix(StoreSource(factors, "R", small, self.dtype, is_upper=True), small.tile)
 
@@ -234,12 +234,19 @@ class _Factorization:
         self, factors: Store, target: Store, program: Program, stored: Collection[Key]
     ) -> TiledMatrix:
         """Q, of the results of R's program."""
-        run_rest(
-            self.executor, program, Named({}), Overlay(factors, target), self.traffic,
-            self.progress, "Q", stored=stored,
-        )  # fmt: skip
+        self._run(program, Named({}), Overlay(factors, target), "Q", stored)
         tall = self.grids["Q"]
         return TiledMatrix(StoreSource(target, "Q", tall, self.dtype), tall.tile)
+
+    def _run(
+        self, program: Program, inputs: Any, store: Store, title: str, stored: Collection[Key] = ()
+    ) -> None:
+        tasks = len(program.tasks)  # the executor counts them, but not that tiles are more
+        more = list_bytes(tasks, len(program.tiles)) - list_bytes(tasks)
+        run_rest(
+            self.executor.reserving(more), program, inputs, store, self.traffic, self.progress,
+            title, stored=stored,
+        )  # fmt: skip
 
 
 _BESIDES = 12

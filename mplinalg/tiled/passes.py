@@ -60,11 +60,14 @@ def measure_program(
 
 
 def checksum_bytes(height: int, width: int, dtype: np.dtype[Any]) -> int:
-    """That `checksums` of a block takes: products of words, parts of them, and places of words."""
+    """That `checksums` of a block takes: products of words, parts of them, sums of their rows, and
+    places of words.
+    """
     size = np.dtype(np.uint64).itemsize
     words = width * (2 if dtype.kind == "c" else 1)
     parts = 1 if real_dtype(dtype).itemsize == 4 else 3
-    return size * words * (parts * checksum_rows(height) + 3)
+    rows = checksum_rows(height)
+    return size * (words * (parts * rows + 3) + rows)
 
 
 def residual_program(

@@ -33,13 +33,16 @@ LOOKAHEAD = 3
 
 
 TASK_BYTES = 448
-"""Of the list and the plan of a program, for each task, at most."""
+"""Of the list and the plan of a program, for each task, at most, where tiles are used often."""
+_TASK_ALONE, TILE_BYTES = 288, 1024
+"""For each task and for each tile, where these are not."""
 _UNCOUNTED = 2**24
 
 
-def list_bytes(tasks: int) -> int:
+def list_bytes(tasks: int, tiles: int = 0) -> int:
     """Bytes that the list and the plan of so many tasks take from the limit: beyond 16 MiB."""
-    return max(0, tasks * TASK_BYTES - _UNCOUNTED)
+    whole = max(tasks * TASK_BYTES, tasks * _TASK_ALONE + tiles * TILE_BYTES)
+    return max(0, whole - _UNCOUNTED)
 
 
 class LimitTooSmall(ValueError):
@@ -49,13 +52,13 @@ class LimitTooSmall(ValueError):
     ----------
     needed : int
         Bytes with which it would run.
-    tasks : int
+    tasks, tiles : int
         Of a list that is so long that it counts; else 0.
     """
 
-    def __init__(self, needed: int, limit: int, tasks: int = 0) -> None:
-        self.needed, self.limit, self.tasks = needed, limit, tasks
-        listed = list_bytes(tasks)
+    def __init__(self, needed: int, limit: int, tasks: int = 0, tiles: int = 0) -> None:
+        self.needed, self.limit, self.tasks, self.tiles = needed, limit, tasks, tiles
+        listed = list_bytes(tasks, tiles)
         super().__init__(
             f"a memory limit of {limit:,} bytes is too small: at least {needed:,} bytes are needed"
             + (f"; the list of {tasks:,} tasks takes {listed:,}, and larger tiles make fewer tasks"
@@ -63,7 +66,7 @@ class LimitTooSmall(ValueError):
         )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.needed, self.limit, self.tasks)
+        return type(self), (self.needed, self.limit, self.tasks, self.tiles)
 
 
 Kind = Literal["drop", "spill", "load", "reload", "make"]

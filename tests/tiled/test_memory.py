@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mplinalg.tiled import heap
+from mplinalg.ops.dispatch import ops_on
+from mplinalg.tiled import heap, passes
 
 SCRIPT = """
     from pathlib import Path
@@ -33,6 +35,10 @@ SCRIPT = """
 LIMIT = 24 * 2**20
 CALLS = {
     "qr": ("qr(a[:300, :100], tile=32)", f"qr(a, memory_limit={LIMIT})"),
+    "qr of many tiles": (
+        "qr(a[:300, :2], tile=2)",
+        f"qr(a.reshape(-1, 4)[:32_000], tile=4, memory_limit={LIMIT})",
+    ),
     "gemm": ("gemm(a[:99, :99], a[:99, :99])", f"gemm(a, a[:1000], memory_limit={LIMIT})"),
 }
 SLACK = 2 * heap._SLACK + 2**22  # and the packed operands of BLAS
@@ -114,3 +120,17 @@ def test_unused_pages_are_few_and_go_when_a_run_ends():
     heap.Heap(0).close()
     assert pages._bytes == 0
     assert not pages._unused
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64", "complex128"])
+@pytest.mark.parametrize("shape", [(400, 3000), (1, 100_000), (9, 50_000), (300_000, 1)])
+def test_checksums_take_what_is_counted(dtype, shape):
+    a, ops = np.ones(shape, dtype), ops_on("cpu")
+    passes.checksums(ops, (a,), ())
+    tracemalloc.start()
+    passes.checksums(ops, (a,), ())
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    counted = passes.checksum_bytes(*shape, a.dtype) + 8 * shape[0]
+    buffers = 2**17  # in which NumPy converts
+    assert 0.5 * counted - buffers <= most <= counted + buffers

@@ -19,7 +19,7 @@ from mplinalg.tiled.gemm import gemm_program
 from mplinalg.tiled.grid import Grid
 from mplinalg.tiled.lu import lu_program
 from mplinalg.tiled.plan import TASK_BYTES, LimitTooSmall, list_bytes, make_plan, needed
-from mplinalg.tiled.qr import qr_program, task_count
+from mplinalg.tiled.qr import q_program, qr_program, task_count
 from mplinalg.tiled.tasks import Program, Tile
 
 KIND = np.dtype("f4")
@@ -230,6 +230,28 @@ def test_a_list_and_its_plan_take_no_more_than_is_counted(name):
     tracemalloc.stop()
     assert len(plan.program.tasks) > 10_000
     assert most <= TASK_BYTES * len(program.tasks)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("letter", ["R", "Q"])
+def test_tiles_that_are_used_once_are_counted(monkeypatch, letter, columns):
+    monkeypatch.setattr(plan_module, "_UNCOUNTED", 0)
+    grid = Grid((12_000 // columns, 2 * columns), (2, 2))
+    factored = qr_program(grid, KIND)
+
+    def make():
+        return qr_program(grid, KIND) if letter == "R" else q_program(grid, KIND, factored)
+
+    make()  # what is imported and cached is there
+    tracemalloc.start()
+    program = make()
+    plan = make_plan(program, 10**8)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    counted = list_bytes(len(program.tasks), len(program.tiles))
+    assert plan.program.tasks == program.tasks
+    assert 0.5 * counted <= most <= counted
+    assert counted > list_bytes(len(program.tasks))
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2, 7])
