@@ -286,6 +286,11 @@ class DirectoryStore(Store):
         """A result that is to be made again."""
         del self._journal.entries[key]
 
+    def drop(self, key: Key) -> None:
+        """A result that nobody needs any more; a later run finds its file gone."""
+        self.forget(key)
+        (self.path / self._name(key, True)).unlink(missing_ok=True)
+
     def damaged(self) -> list[Key]:
         """Results whose files are not as they were written; all of them are read."""
         found = []

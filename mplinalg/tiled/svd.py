@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops.dispatch import ops_for
-from ..ops.protocol import Array, Ops
+from .grid import Grid
+from .identity import identified
 from .limits import Limit
 from .local import as_executor
 from .plan import LimitTooSmall
-from .progress import Progress, bar, quiet
-from .running import run
-from .sources import Blocks, Named, Source, as_source
-from .system import Vectors, row_blocks_of
-from .tasks import Program, Tile
-from .traffic import Traffic
+from .progress import bar, quiet
+from .sources import as_source
+from .store import DirectoryStore, checksum
+from .stores import require_resumable
+from .subspace import Passes
 
 __all__ = ["svd"]
 
@@ -37,7 +37,8 @@ class SVDResult(NamedTuple):
 
 def svd(
     a: Any, k: int, *, oversample: int = 10, power: int = 2, rng: Any = None,
-    memory_limit: Limit | None = None, executor: Any = None, progress: bool = False,
+    memory_limit: Limit | None = None, executor: Any = None,
+    workdir: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = False,
     full_output: bool = False,
 ) -> Any:  # fmt: skip
     """A ~ U diag(S) Vh, the k largest singular values, by a randomised range finder.
@@ -45,7 +46,8 @@ def svd(
     Parameters
     ----------
     a : array_like, source or TiledMatrix, shape (m, n)
-        As for `solve`. Read ``2 + 2 power`` times, a block of rows at a time.
+        As for `solve`. Read ``2 + 2 power`` times, a block of rows at a time, and with `workdir`
+        once more, for what tells it from others.
     k : int
         Singular values wanted, at most min(m, n).
     oversample : int
@@ -60,6 +62,11 @@ def svd(
         As for `solve`. Of (m + n)(k + oversample) numbers a few times as many are in it.
     executor : LocalExecutor or DaskExecutor, optional
         As for `solve`.
+    workdir : path-like, optional
+        A directory where what the last passes gave is kept, an eighth of a pass at a time.
+    resume : bool
+        Go on with what an earlier run left in `workdir`. Refused if A, the random vectors, or the
+        blocks of rows, which follow from the limit, are others.
     progress : bool
         As for `solve`.
     full_output : bool
@@ -77,7 +84,12 @@ def svd(
     Raises
     ------
     ValueError
-        Options or shapes that make no sense; NaN or infinity in `a`; LimitTooSmall.
+        Options or shapes that make no sense; NaN or infinity in `a`; LimitTooSmall; with `resume`,
+        a directory of something else.
+    FileExistsError
+        `workdir` has passes already, and `resume` is False.
+    BlockingIOError
+        Another process writes there.
 
     Notes
     -----
@@ -110,21 +122,60 @@ def svd(
             raise ValueError(f"{name} must be a non-negative integer; got {value!r}")
     columns = min(k + oversample, m, n)
     executor = as_executor(executor, memory_limit)
+    require_resumable(workdir, resume, executor)
     reserved = _VECTORS * (m + n) * columns * source.dtype.itemsize
     # and X, a row of A, and one of A X
     least = reserved + (n * columns + n + columns) * source.dtype.itemsize
     if executor.memory_limit < least:
         raise LimitTooSmall(least, executor.memory_limit)
-    passes = _Passes(source, executor.reserving(reserved), columns, bar if progress else quiet)
+    passes = Passes(source, executor.reserving(reserved), columns, bar if progress else quiet)
     rng = np.random.default_rng(0 if rng is None else rng)
     omega = rng.standard_normal((n, columns)).astype(source.dtype)
-    q = _orthonormal(passes.product(omega))
-    for _ in range(power):
-        q = _orthonormal(passes.product(_orthonormal(passes.adjoint(q))))
+    last = 1 + 2 * power
+    with contextlib.ExitStack() as held:
+        if workdir is not None:
+            passes.kept = _kept(workdir, resume, passes, executor, omega)
+            held.callback(passes.kept.release)
+        q = _range(passes, omega, last)
+        z = passes.run(last, q)
     # Q^H A = (A^H Q)^H = W diag(s) Vh
-    v, s, wh = passes.ops.gesvd(np.asfortranarray(_finite(passes.adjoint(q))))
+    v, s, wh = passes.ops.gesvd(np.asfortranarray(_finite(z)))
     found = SVDResult(q @ wh.conj().T[:, :k], s[:k], v[:, :k].conj().T)
     return (*found, passes.traffic) if full_output else found
+
+
+def _range(passes: Passes, omega: NDArray[Any], last: int) -> NDArray[Any]:
+    """Q, an orthonormal basis of what A (A^H A)^power makes of random vectors."""
+    basis, first = omega, 0
+    for number in reversed(range(last)):
+        result = passes.whole(number)
+        if result is not None:
+            basis, first = _orthonormal(result), number + 1
+            break
+    for number in range(first, last):
+        basis = _orthonormal(passes.run(number, basis))
+    return basis
+
+
+def _kept(
+    workdir: str | os.PathLike[str], resume: bool, passes: Passes, executor: Any,
+    omega: NDArray[Any],
+) -> DirectoryStore:  # fmt: skip
+    source, rows = passes.source, passes.parts[0].stop
+
+    def title() -> dict[str, Any]:
+        # with smaller blocks, so that their checksums have room
+        grid = Grid(source.shape, (max(1, rows // 8), source.shape[1]))
+        name = identified(
+            source, grid, source.dtype, executor, passes.traffic, is_checked=True
+        )  # fmt: skip
+        return {
+            "contents": "passes of svd", "shape": list(source.shape),
+            "dtype": source.dtype.str, "columns": passes.columns, "rows of a block": rows,
+            "made of": f"{name} and random vectors {checksum(omega)}",
+        }  # fmt: skip
+
+    return DirectoryStore.of_run(workdir, title, resume=resume)
 
 
 def _orthonormal(y: NDArray[Any]) -> NDArray[Any]:
@@ -137,86 +188,3 @@ def _finite(y: NDArray[Any]) -> NDArray[Any]:
     if not np.isfinite(y).all():
         raise ValueError("array must not contain infs or NaNs, or overflow in products")
     return y
-
-
-class _Passes:
-    """Products of A with a few vectors, each in one pass over blocks of its rows."""
-
-    def __init__(self, source: Source, executor: Any, columns: int, progress: Progress) -> None:
-        self.source, self.executor, self.progress = source, executor, progress
-        self.ops: Ops = ops_for(np.empty(0))
-        self.parts = row_blocks_of(source, source.dtype, executor, columns)
-        self.traffic = Traffic()
-
-    def product(self, x: NDArray[Any]) -> NDArray[Any]:
-        """A X"""
-        y = np.empty((self.source.shape[0], x.shape[1]), x.dtype)
-        program = self._program()
-        for i, part in enumerate(self.parts):
-            key = ("y", i)
-            height = part.stop - part.start
-            program.tiles[key] = Tile((height, x.shape[1]), x.dtype)
-            program.add(
-                multiply, reads=(("rows", i), ("x",)), writes=(key,),
-                flops=self._flops(height, x.shape[1]),
-            )  # fmt: skip
-            program.results.add(key)
-        program.tiles[("x",)] = Tile(x.shape, x.dtype)
-        self._run(program, {"x": lambda key: x}, Vectors({"y": y}, self.parts), "A X")
-        return y
-
-    def adjoint(self, y: NDArray[Any]) -> NDArray[Any]:
-        """A^H Y"""
-        z = np.zeros((self.source.shape[1], y.shape[1]), y.dtype)
-        program = self._program()
-        program.tiles[("z",)] = Tile(z.shape, z.dtype)
-        for i, part in enumerate(self.parts):
-            height = part.stop - part.start
-            program.tiles[("y", i)] = Tile((height, y.shape[1]), y.dtype)
-            program.add(
-                accumulate, reads=(("rows", i), ("y", i)), updates=(("z",),),
-                flops=self._flops(height, y.shape[1]),
-            )  # fmt: skip
-        program.results.add(("z",))
-        store = Vectors({"z": z}, [slice(0, len(z))])
-        vectors = {"z": lambda key: z.copy(), "y": lambda key: y[self.parts[key[1]]]}
-        self._run(program, vectors, store, "A^H Y")
-        return z
-
-    def _program(self) -> Program:
-        n = self.source.shape[1]
-        return Program(
-            tiles={
-                ("rows", i): Tile((part.stop - part.start, n), self.source.dtype)
-                for i, part in enumerate(self.parts)
-            }
-        )
-
-    def _flops(self, height: int, columns: int) -> float:
-        factor = 4 if self.source.dtype.kind == "c" else 1
-        return factor * 2.0 * height * self.source.shape[1] * columns
-
-    def _run(self, program: Program, vectors: Any, store: Vectors, title: str) -> None:
-        blocks = Blocks(
-            self.source, self.parts, [slice(0, self.source.shape[1])], self.source.dtype, None
-        )
-        inputs = Named({**vectors, "rows": blocks})
-        run(self.executor, program, inputs, store, self.traffic, self.progress, title)
-
-
-# -- kernels -------------------------------------------------------------------------------------
-
-
-def multiply(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
-    """Y_i = A_i X"""
-    a, x = reads
-    y = ops.xp.empty((len(a), x.shape[1]), x.dtype)
-    ops.gemm(1.0, a, x, 0.0, y)
-    return (y,)
-
-
-def accumulate(ops: Ops, reads: Sequence[Array], updates: Sequence[Array]) -> tuple[Array, ...]:
-    """Z <- Z + A_i^H Y_i"""
-    (a, y), (z,) = reads, updates
-    ops.gemm(1.0, a, y, 1.0, z, transa="C")
-    return ()
