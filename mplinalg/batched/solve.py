@@ -222,6 +222,8 @@ def _conclude(
     options: Options, began: float, stacklevel: int,
 ) -> BatchReport | None:  # fmt: skip
     """Raise and warn as `solve` does, and report; `stacklevel` counts from the caller, 1, on."""
+    if not (answer.judged.members.size or answer.low is not None or options.full_output):
+        return None
     working = working_format(dtype)
     breakdown = Status.NOT_POSITIVE_DEFINITE if options.definite else Status.SINGULAR
     findings = Findings(answer.judged, batch, 2 * working.unit_roundoff, n, breakdown)

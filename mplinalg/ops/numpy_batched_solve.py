@@ -21,7 +21,7 @@ def _systems() -> Any:
 
 def _judged(flags: Array, judge: Any) -> Judged:
     """What ``judge(members, info, rcond)`` finds out about the members that have a flag."""
-    members = np.flatnonzero(flags)
+    (members,) = flags.nonzero()
     info, rcond = np.zeros(len(members), np.int32), np.zeros(len(members))
     if len(members):
         judge(members, info, rcond)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..lanes import REGISTER_BYTES
-from .threads import GRAIN, run_chunks
+from .threads import GRAIN, is_worthwhile, run_chunks
 
 __all__ = ["by_lapack", "fits_tiles", "run_members", "width_for"]
 
@@ -77,6 +77,9 @@ def run_members(
         is given some of them more than once.
     """
     count = len(outputs[0])
+    if count >= width and not is_worthwhile(count, seconds) and all(map(_is_packed, inputs)):
+        function(count, *(x.reshape(-1) for x in (*inputs, *outputs)))
+        return
 
     def run(first: int, last: int) -> None:
         if last - first >= width:
