@@ -11,7 +11,7 @@ from ..arguments import as_array, to_dtype
 from ..ops.dispatch import batched_ops_for
 from ..ops.numpy_batched_gemm import small_product
 from ..precision import Format
-from .gemm_options import check_out, compute_format, operation, result_dtype, scalar
+from .gemm_options import check_out, compute_format, operation, result_dtype, rounded, scalar
 from .ragged import is_ragged
 from .ragged_gemm import gemm_listed
 from .validate import batch_shape, matrices
@@ -45,7 +45,8 @@ def gemm(
     c : (..., m, n) array_like, or list of arrays, or Ragged, optional
         It is broadcast to the result, and read only if `beta` is not 0.
     alpha, beta : scalar
-        As in BLAS, `a` and `b` are not read if `alpha` is 0: NaN in them does not matter then.
+        As in BLAS they are rounded to the dtype, and `a` and `b` are not read if `alpha` is 0: NaN
+        in them does not matter then.
     transa, transb : {False, True, "N", "T", "C"}
         op: nothing, the transpose, or ("C") the conjugate transpose.
     precision : {"working", "fp16", "bf16", "tf32", "fp16x2", "fp32", "fp64"}
@@ -127,6 +128,7 @@ def gemm(
         return gemm_listed(a, b, added, alpha, beta, flag_a, flag_b, precision, out)
     arrays = [as_array(x, name) for x, name in zip(given, "abc", strict=False)]
     dtype = result_dtype(arrays, alpha, beta)
+    alpha, beta = rounded(alpha, dtype), rounded(beta, dtype)
     fmt = compute_format(precision, dtype)
     arrays = [to_dtype(x, dtype) for x in arrays]
     ops = batched_ops_for(*arrays)

@@ -13,7 +13,7 @@ from ..precision import Format, working_format
 
 Array = NDArray[Any]
 
-__all__ = ["check_out", "compute_format", "operation", "result_dtype", "scalar"]
+__all__ = ["check_out", "compute_format", "operation", "result_dtype", "rounded", "scalar"]
 
 _OPERATIONS = {False: "N", True: "T", "N": "N", "T": "T", "C": "C", 2: "C"}
 
@@ -37,6 +37,12 @@ def scalar(x: Any, name: str) -> complex:
     if isinstance(x, numbers.Complex):
         return complex(x)
     raise TypeError(f"{name} must be a number, got {type(x).__name__}")
+
+
+def rounded(x: complex, dtype: np.dtype[Any]) -> complex:
+    """A factor as arrays of `dtype` are multiplied by it: one that rounds to 0 is 0."""
+    with np.errstate(all="ignore"):
+        return dtype.type(x).item()
 
 
 def result_dtype(arrays: list[Array], alpha: complex, beta: complex) -> np.dtype[Any]:

@@ -14,7 +14,7 @@ from ..ops.dispatch import batched_ops_for
 from ..ops.ragged import Listed
 from ..precision import Format
 from .failures import names_of
-from .gemm_options import check_out, compute_format, result_dtype
+from .gemm_options import check_out, compute_format, result_dtype, rounded
 from .ragged import Ragged, arrays_of, is_ragged, uniform
 
 Array = NDArray[Any]
@@ -120,6 +120,7 @@ def gemm_listed(
             raise ValueError(f"out has {len(out)} members, and the operands have none")
         return out if out is not None else _in_form_of(Ragged.from_list([]), given)
     dtype = result_dtype([np.empty(0, x.seen.dtype) for x in operands], alpha, beta)
+    alpha, beta = rounded(alpha, dtype), rounded(beta, dtype)
     fmt = compute_format(precision, dtype)
     operands = [x.to_dtype(dtype) for x in operands]
     first, second = operands[0], operands[1]

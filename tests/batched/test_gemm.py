@@ -148,6 +148,26 @@ def test_what_is_not_read_may_be_nan(rng, route, n):
     assert np.array_equal(gemm(bad, b, alpha=0.0), np.zeros_like(a))
 
 
+@pytest.mark.parametrize("n", [2, 30])
+@pytest.mark.parametrize("kind", ["f", "F"])
+def test_factors_are_rounded_to_the_dtype(rng, n, kind):
+    """In stacks as in lists: 1e-50 is 0 in single precision, and what it goes with is not read."""
+    a, b = normal(rng, (2, 3, n, n), kind)
+    bad = np.full_like(a, np.nan)
+    none, lists = np.zeros_like(a), (list(bad), list(b))
+    for tiny in (1e-50, -1e-60, 1e-50 + 1e-60j)[: 3 if kind == "F" else 2]:
+        for found in (gemm(bad, b, alpha=tiny), gemm(*lists, alpha=tiny)):
+            assert np.array_equal(found, none)
+        want = gemm(a, b)
+        for found in (
+            gemm(a, b, bad, beta=tiny), gemm(list(a), list(b), list(bad), beta=tiny)
+        ):  # fmt: skip
+            assert_product(np.array(found), a, b)
+            assert found[0].dtype == want.dtype
+    wide = np.full((3, n, n), np.nan)
+    assert np.isnan(gemm(wide, wide, alpha=1e-50)).all()
+
+
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize(
     "shapes",
