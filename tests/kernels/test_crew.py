@@ -155,3 +155,34 @@ def test_many_members_are_taken_side_by_side_and_few_are_left_to_blas(threads, c
     assert np.array_equal(seen, np.ones(count))
     assert found == ({1} if count >= 4 * threads else {threads})
     assert blas_threads() == threads
+
+
+INTERRUPTED = """
+import random, signal
+import numpy as np
+from mplinalg.kernels.cpu import crew
+from mplinalg.kernels.cpu.batched.threads import blas_threads
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+random.seed(1)
+x, before, caught = np.ones(2000), blas_threads(), 0
+for i in range(2000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 + 6e-4 * random.random())
+        while True:
+            crew.run_each(lambda k: x @ x, range(8))
+    except KeyboardInterrupt:
+        caught += 1
+    assert blas_threads() == crew.crew_size() == before
+assert caught == 2000
+assert crew.run_each(lambda k: blas_threads(), range(8)) == [1] * 8
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
+def test_an_interrupt_leaves_blas_as_it_was():
+    """At any moment: each of them once in twenty left BLAS serial for good."""
+    subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], check=True, timeout=120,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+    )  # fmt: skip

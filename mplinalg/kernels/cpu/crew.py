@@ -9,7 +9,6 @@ taken in turn by whoever is free, and lose only that while.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -20,7 +19,8 @@ __all__ = ["crew_size", "run_batch", "run_each", "serial_blas"]
 
 T = TypeVar("T")
 
-_held = threading.Lock()
+_owner: dict[str, object] = {}
+"""Who has made BLAS serial: one entry, or none."""
 _size: ContextVar[int | None] = ContextVar("_size", default=None)
 
 
@@ -37,18 +37,32 @@ def serial_blas() -> Iterator[None]:
     """BLAS on the thread that calls it, in the whole process; what may be divided is by `run_each`.
 
     One thread of a process does so at a time. For another one BLAS stays as it finds it, which may
-    take longer: two that each restore what they have found would leave BLAS serial.
+    take longer: two that each restore what they have found would leave BLAS serial. An interrupt at
+    any moment leaves it as it was.
     """
-    before = _size.set(crew_size())
-    is_ours = _held.acquire(blocking=False)
+    libraries = pool.blas_controller().lib_controllers
+    outer, size, mine, threads = _size.get(), crew_size(), object(), list[int]()
     try:
-        limit = pool.blas_controller().limit(limits=1) if is_ours else contextlib.nullcontext()
-        with limit:
-            yield
+        _size.set(size)
+        if _owner.setdefault("is", mine) is mine:
+            threads[:] = [library.get_num_threads() for library in libraries]
+            for library in libraries:
+                library.set_num_threads(1)
+        yield
     finally:
-        if is_ours:
-            _held.release()
-        _size.reset(before)
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                for library, count in zip(libraries, threads, strict=False):
+                    library.set_num_threads(count)
+                if _owner.get("is") is mine:
+                    _owner.clear()
+                _size.set(outer)
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 def run_each(
@@ -86,12 +100,13 @@ def run_each(
     results: list[Any] = [None] * len(items)
 
     def some(first: int, last: int) -> None:
-        outer = _size.set(1)
+        outer = _size.get()
         try:
+            _size.set(1)
             for i in range(first, last):
                 results[i] = work(items[i])
         finally:
-            _size.reset(outer)
+            _size.set(outer)
 
     pool.run_chunks(some, len(items), seconds, 1, threads, len(items))
     return results
