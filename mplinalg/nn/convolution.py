@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ..arguments import as_array, common_dtype, to_dtype
@@ -243,8 +244,10 @@ def is_direct(x: Array, w: Array, stride: Pair, padding: Pair, algorithm: str) -
     g = Geometry.of(x.shape, w.shape, stride, padding)
     if algorithm != "auto" or not _is_summed(g):
         return algorithm == "direct" and _is_summed(g)
-    whats = ("forward", "input_gradient", "weight_gradient")
-    return all(_fastest(what, g, x, None) == "direct" for what in whats)
+    return _correlates(g, x, None) and all(_faster(what, g, True) == "direct" for what in _WHATS)
+
+
+_WHATS = ("forward", "input_gradient", "weight_gradient")
 
 
 # The thresholds of "auto", read off the rows of the suite `conv` (docs/algorithms/convolution.md).
@@ -260,16 +263,20 @@ _LONG = 17
 
 def _fastest(what: str, g: Geometry, like: Array, compute: Format | None) -> str:
     """The algorithm that "auto" stands for."""
-    if not _correlates(g, like, compute):
-        return "gemm"
+    return _faster(what, g, compute is None) if _correlates(g, like, compute) else "gemm"
+
+
+@functools.lru_cache(maxsize=1024)
+def _faster(what: str, g: Geometry, is_native: bool) -> str:
+    """Of those there are where there are kernels for sums."""
     kernel, _, _, out = g.patches
-    if min(kernel) >= _LONG and min(out) >= max(kernel) and compute is None:
+    if min(kernel) >= _LONG and min(out) >= max(kernel) and is_native:
         return "fft"
     fewer, more = sorted((g.channels, g.filters))
     is_large = fewer >= _MANY
     if what == "weight_gradient":
         is_large = is_large or (fewer >= _SOME and more > _SOME)
     # rounding after the transforms would cost digits
-    if is_large and compute is None and winograd.takes(g) and g.images * g.positions >= _WIDE:
+    if is_large and is_native and winograd.takes(g) and g.images * g.positions >= _WIDE:
         return "winograd"
     return "gemm" if fewer >= _MANY and g.positions < _WIDE else "direct"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,25 +46,8 @@ class Geometry:
             Shapes that are not (N, C, H, W) and (O, C, kh, kw) or do not fit; a kernel larger than
             the padded input; a stride below 1, a padding below 0.
         """
-        x_shape, w_shape = tuple(x_shape), tuple(w_shape)
         steps, zeros = pair(stride, "stride", 1), pair(padding, "padding", 0)
-        shapes = f"input of shape {x_shape}, weight of shape {w_shape}"
-        if len(x_shape) != 4 or len(w_shape) != 4:
-            raise ValueError(f"conv2d takes (N, C, H, W) and (O, C, kh, kw): {shapes}")
-        if x_shape[1] != w_shape[1]:
-            raise ValueError(f"conv2d: {x_shape[1]} and {w_shape[1]} channels: {shapes}")
-        size, kernel = x_shape[2:], w_shape[2:]
-        padded = tuple(length + 2 * zero for length, zero in zip(size, zeros, strict=True))
-        if min(kernel) < 1:
-            raise ValueError(f"conv2d: an empty kernel: {shapes}")
-        if kernel[0] > padded[0] or kernel[1] > padded[1]:
-            raise ValueError(
-                f"conv2d: kernel {kernel} larger than the padded input {padded}: {shapes}, "
-                f"padding {zeros}"
-            )
-        down, across = ((padded[i] - kernel[i]) // steps[i] + 1 for i in range(2))
-        patches = Patches((kernel[0], kernel[1]), steps, zeros, (down, across))
-        return cls(x_shape[0], x_shape[1], (size[0], size[1]), w_shape[0], patches)
+        return _geometry(tuple(x_shape), tuple(w_shape), steps, zeros)
 
     @property
     def x_shape(self) -> tuple[int, int, int, int]:
@@ -96,6 +80,30 @@ class Geometry:
         return 2 * self.images * self.filters * self.taps * self.positions
 
 
+@functools.lru_cache(maxsize=1024)
+def _geometry(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], steps: Pair, zeros: Pair
+) -> Geometry:
+    """Asked for several times a layer, and for the same shapes batch after batch."""
+    shapes = f"input of shape {x_shape}, weight of shape {w_shape}"
+    if len(x_shape) != 4 or len(w_shape) != 4:
+        raise ValueError(f"conv2d takes (N, C, H, W) and (O, C, kh, kw): {shapes}")
+    if x_shape[1] != w_shape[1]:
+        raise ValueError(f"conv2d: {x_shape[1]} and {w_shape[1]} channels: {shapes}")
+    size, kernel = x_shape[2:], w_shape[2:]
+    padded = tuple(length + 2 * zero for length, zero in zip(size, zeros, strict=True))
+    if min(kernel) < 1:
+        raise ValueError(f"conv2d: an empty kernel: {shapes}")
+    if kernel[0] > padded[0] or kernel[1] > padded[1]:
+        raise ValueError(
+            f"conv2d: kernel {kernel} larger than the padded input {padded}: {shapes}, "
+            f"padding {zeros}"
+        )
+    down, across = ((padded[i] - kernel[i]) // steps[i] + 1 for i in range(2))
+    patches = Patches((kernel[0], kernel[1]), steps, zeros, (down, across))
+    return Geometry(x_shape[0], x_shape[1], (size[0], size[1]), w_shape[0], patches)
+
+
 def pair(value: Any, name: str, least: int) -> Pair:
     """An integer, or two of them, as two.
 
@@ -104,6 +112,10 @@ def pair(value: Any, name: str, least: int) -> Pair:
     ValueError
         Anything else, or less than `least`.
     """
+    if type(value) is tuple and len(value) == 2:  # most often
+        first, second = value
+        if type(first) is type(second) is int and min(value) >= least:
+            return first, second
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2 or any(
         isinstance(one, bool) or not hasattr(one, "__index__") or one < least for one in both

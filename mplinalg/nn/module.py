@@ -52,6 +52,10 @@ class Parameter(Tensor):
         return f"Parameter({self.name!r}, {self.shape}, {self.dtype})"
 
 
+_NO_MODULES = frozenset({Parameter, type(None), bool, int, float, str})
+"""Types of most of what layers have: every pass over a network's parts looks at all of it."""
+
+
 class Module:
     """A layer, or several: parameters, and `forward` from a tensor to a tensor.
 
@@ -133,6 +137,8 @@ class Module:
         name, module : str, Module
         """
         for name, value in vars(self).items():
+            if type(value) in _NO_MODULES:
+                continue
             if isinstance(value, Module):
                 yield name, value
             elif isinstance(value, (list, tuple)):
@@ -283,7 +289,8 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Have all modules train, or with False be used. Returns the module."""
         for _, module in self.named_modules():
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
         return self
 
     def eval(self) -> Self:

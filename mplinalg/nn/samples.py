@@ -29,11 +29,11 @@ def as_inputs(x: Any, net: Module, name: str = "x") -> Array:
         They are no real numbers, elsewhere than the parameters, or but one number.
     """
     array = _as_array(x, net, name)
-    parameters = net.parameters()
-    if not parameters:
+    _, first = next(net.named_parameters(), (None, None))
+    if first is None:
         return array
     with np.errstate(over="ignore"):  # infinite numbers are found by whoever computes with them
-        return array.astype(parameters[0].dtype, copy=False)
+        return array.astype(first.dtype, copy=False)
 
 
 def tried_loader(
@@ -117,6 +117,7 @@ def _as_array(a: Any, net: Module, name: str) -> Array:
         raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
     if not array.ndim:
         raise ValueError(f"{name} must have an axis of samples; it is one number")
-    for parameter in net.parameters()[:1]:
-        ops_for(array, parameter.data)  # raises where they are on different devices
+    _, first = next(net.named_parameters(), (None, None))
+    if first is not None:
+        ops_for(array, first.data)  # raises where they are on different devices
     return array

@@ -30,7 +30,8 @@ def modes_kept(net: Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
 
 
 @contextlib.contextmanager
