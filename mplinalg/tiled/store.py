@@ -26,8 +26,7 @@ __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
 Array = NDArray[Any]
 _FOLD = 4096
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_SPILLS = "*.spill"
-_RESTS = ("*.tile.part", "*.spill.part", f"{JOURNAL}.part", _SPILLS)
+_RESTS = ("*.tile.part", "*.spill.part", f"{JOURNAL}.part", "*.spill")
 """What a kill may leave beside tiles and journal."""
 
 
@@ -162,9 +161,10 @@ class DirectoryStore(Store):
         if is_written:
             if old is None:
                 self._replace(journal.path, journal.begin(new))
-            journal.mend()
-            for rest in _files(self.path, *_RESTS):
-                rest.unlink()
+            else:
+                journal.mend()
+                for rest in _files(self.path, *_RESTS):
+                    rest.unlink()
         return new
 
     @staticmethod
@@ -227,11 +227,10 @@ class DirectoryStore(Store):
         held, self._held = self._held, None
         if held is not None:
             try:
-                for file in _files(self.path, _SPILLS):
-                    file.unlink()
+                while self._spilled:
+                    self._unspill(next(iter(self._spilled)))
             finally:
                 held.release()
-            self._spilled.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{k: v for k, v in self.__dict__.items() if k != "_lock"}, "_held": None}
@@ -248,7 +247,7 @@ class DirectoryStore(Store):
             if is_result:
                 with self._told(self._journal.path):
                     self._journal.add(key, entry)
-                self._spilled.pop(key, None)
+                self._unspill(key)
             else:
                 self._spilled[key] = entry
 
@@ -285,6 +284,10 @@ class DirectoryStore(Store):
     def forget(self, key: Key) -> None:
         """A result that is to be made again."""
         del self._journal.entries[key]
+
+    def _unspill(self, key: Key) -> None:
+        if self._spilled.pop(key, None) is not None:
+            (self.path / self._name(key, False)).unlink(missing_ok=True)
 
     def drop(self, key: Key) -> None:
         """A result that nobody needs any more; a later run finds its file gone."""

@@ -224,11 +224,15 @@ def test_who_has_released_it_removes_nothing(store):
 
 
 def test_files_of_others_stay(tmp_path):
-    names = ("film.part", "lock", "a.tile.txt", "notes")
+    names = ("film.part", "lock", "a.tile.txt", "notes", "milk.spill")
     for name in names:
         (tmp_path / name).write_text("mine")
     store = DirectoryStore(tmp_path, TITLE, resume=False)
     store.write(KEY, np.ones(3), is_result=True)
+    store.release()
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+    names = names[:-1]
+    (tmp_path / "milk.spill").unlink()
     again(store).release()
     assert all((tmp_path / name).read_text() == "mine" for name in names)
     DirectoryStore.remove(tmp_path, TITLE | {"tile": [3, 3]})
