@@ -13,8 +13,7 @@ from mplinalg.kernels.cuda.catalogue import FOLDER, KERNELS
 from .nvrtc import Nvrtc, instructions, is_available
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
-EACH = [pytest.param(a, marks=() if a == 90 else pytest.mark.slow) for a in ARCHITECTURES]
-"""The one that is aimed at; all instances for the others are slow tests."""
+AIMED_AT = 90
 FILES = sorted({kernel.file for kernel in KERNELS})
 PER_BLOCK = 65536
 """Registers that a block can have."""
@@ -62,7 +61,8 @@ def compiled(nvrtc, request):
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("architecture", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
 def test_registers_and_shared_memory(compiled, file, architecture):
     """No spills; registers below the limit; shared memory as stated."""
@@ -77,14 +77,15 @@ def test_registers_and_shared_memory(compiled, file, architecture):
         assert kernel.registers * kernel.threads <= PER_BLOCK, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", [86, 89, 100])
+@pytest.mark.parametrize(
+    "architecture", [AIMED_AT, *(pytest.param(a, marks=pytest.mark.slow) for a in (86, 89, 100))]
+)
 @pytest.mark.parametrize("file", [f for f in FILES if f != "block_lu_pivoted.cu"])
 def test_one_instance_for_every_architecture(nvrtc, file, architecture):
     """The one that takes the fewest registers, which is the quickest to compile.
 
-    For the architectures whose other instances CI does not compile: it does for the oldest and the
-    newest, and for the one that is aimed at. Without the file that takes half a minute each.
+    Of all instances CI compiles those for the oldest and the newest architecture, and for the one
+    that is aimed at. Without the file that takes half a minute each.
     """
     if architecture not in nvrtc.architectures():
         pytest.skip(f"this NVRTC does not know sm_{architecture}")
@@ -112,7 +113,8 @@ def _code(file):
     return text + "".join(_code(name) for name in included if name != "portable.cuh")
 
 
-@pytest.mark.parametrize("architecture", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
 def test_tensor_cores(compiled, nvrtc, tmp_path, file, architecture):
     """Kernels that say so multiply by tensor-core instructions, and the others do not."""
@@ -130,4 +132,4 @@ def test_tensor_cores(compiled, nvrtc, tmp_path, file, architecture):
 
 def test_subnormal_numbers_are_flushed(compiled):
     """As in CuPy, whose option reaches the compiler; the tests on the host have it, too."""
-    assert "mul.ftz.f32" in compiled("narrow.cu", 90).ptx
+    assert "mul.ftz.f32" in compiled("narrow.cu", AIMED_AT).ptx
