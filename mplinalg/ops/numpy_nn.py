@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -82,8 +83,7 @@ class NumpyNn(ArrayNn):
         taps = c * kh * kw
         packed = np.empty((blocks, taps, rows), x.dtype)
         kernels.pack_weights(w.reshape(channels, taps), packed)
-        offset = np.arange(c)[:, None, None] * plane + np.arange(kh)[:, None] * across
-        offset = (offset + np.arange(kw)).ravel()
+        offset = _offsets(c, kh, kw, plane, across)
         strip = min(max(1, _STRIP // (max(c, channels) * across * x.itemsize)), y.shape[2])
         strips = -(-y.shape[2] // strip)
         cost = 2.0 * taps * channels * strip * across / flop_rate(x.dtype)
@@ -128,8 +128,7 @@ class NumpyNn(ArrayNn):
         x_rows = height + 2 * padding[0] + -(-lanes // wide)
         space = _padded(x, padding, wide, x_rows)
         spread = _padded(grad, (0, 0), wide, rows)
-        offset = np.arange(c)[:, None, None] * (x_rows * wide) + np.arange(kh)[:, None] * wide
-        offset = (offset + np.arange(kw)).ravel()
+        offset = _offsets(c, kh, kw, x_rows * wide, wide)
         taps = min((6, 5, 4), key=lambda size: -(-offset.size // size) * size)
         some = -(-channels // -(-channels // 4))
         run = compiled("nn.correlation_gradient").gradient_kernel(some, taps)
@@ -216,6 +215,13 @@ class NumpyNn(ArrayNn):
         down, across = (-(-size // 2) for size in y.shape[2:])
         kernel = compiled("nn.winograd").output_tiles
         _by_channel(lambda *some: kernel(y, m, down, across, begin, end, *some), m)
+
+
+@functools.lru_cache(maxsize=256)
+def _offsets(channels: int, kh: int, kw: int, plane: int, across: int) -> Array:
+    """Where the terms of a sum are, from the first one on."""
+    lines = np.arange(channels)[:, None, None] * plane + np.arange(kh)[:, None] * across
+    return (lines + np.arange(kw)).ravel()
 
 
 def _padded(x: Array, padding: Pair, across: int, rows: int, slack: int = 0) -> Array:
