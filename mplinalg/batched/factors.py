@@ -267,13 +267,15 @@ def _by_parts(
 
 def _spread_out(judged: Judged, places: Array, b: Array, x: Array) -> Judged:
     """What is known of the members of an answer; `places` are those of their factors."""
+    xp = ops_for(x).xp
+    if not judged.members.size and validate.on_host(xp.isfinite(x).all()):
+        return judged
     count = int(places.max()) + 1 if places.size else 0
     info, rcond = np.zeros(count, np.int32), np.full(count, np.inf)
     known = judged.members < count
     info[judged.members[known]] = judged.info[known]
     rcond[judged.members[known]] = judged.rcond[known]
     info, rcond = info[places], rcond[places]
-    xp = ops_for(x).xp
     lost = validate.on_host(xp.flatnonzero(~xp.isfinite(x).all(axis=(1, 2))))
     lost = lost[info[lost] == 0]
     if lost.size:

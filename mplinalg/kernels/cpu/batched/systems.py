@@ -190,7 +190,7 @@ def getrs(lu: Array, piv: Array, b: Array, x: Array, *, trans: str) -> None:
 
     if _fits(lu, 0):
         _substitute(solve, (lu, piv), b, x, flags)
-    for member in np.flatnonzero(flags):
+    for member in flags.nonzero()[0]:
         found = np.array(b[member], order="F")
         rows = np.ascontiguousarray(piv[member], dtype=np.int32)
         lapack.getrs(np.asfortranarray(lu[member]), rows, found, trans)
