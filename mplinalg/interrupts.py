@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Bell", "told_of_interrupts"]
+__all__ = ["Bell", "Task", "surely", "told_of_interrupts"]
 
 
 class Bell:
@@ -43,37 +43,94 @@ class Bell:
         return not self._silence.locked()
 
 
+class Task:
+    """What another thread is asked to do, unless it is taken back before it begins.
+
+    Attributes
+    ----------
+    error : BaseException or None
+        What it raised.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work, self._fate = work, dict[str, str]()
+        self._has_ended, self._end = False, Bell()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        if self._fate.setdefault("is", "begun") != "begun":
+            return
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._has_ended = True
+            self._end.ring()
+
+    def settle(self) -> None:
+        """Take it back, or wait until it has ended. As often as one likes."""
+        if self._fate.setdefault("is", "taken back") == "begun" and not self._has_ended:
+            self._end.wait()
+
+
+def surely(settle: Callable[[], None]) -> BaseException | None:
+    """Call what can be called again until no interrupt ends it in between. The last interrupt.
+
+    Its caller catches those between the steps of this one, in a loop of its own.
+    """
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            settle()
+            return interrupt
+        except BaseException as error:
+            interrupt = error
+
+
 @contextlib.contextmanager
-def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[None]:
+def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callable[[Bell], None]]:
     """Within, Ctrl-C is no exception, but a call of `stop` on a thread of its own.
 
-    The exception is raised at the end, if not before by what was stopped. A second Ctrl-C, of who
-    does not want to wait for that, is raised at once. Other threads than the main one get no
-    interrupts, and a program with a handler of its own keeps it.
+    The exception is raised at the end, if not before by what was stopped. Other threads than the
+    main one get no interrupts, and a program with a handler of its own keeps it.
 
     Parameters
     ----------
     stop : callable
         Called with the KeyboardInterrupt: has what is being done end soon.
+
+    Yields
+    ------
+    wait : callable
+        ``wait(bell)`` is ``bell.wait()``, where a further Ctrl-C is raised at once: for who shares
+        nothing at that moment. Elsewhere it does nothing.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
+        yield Bell.wait
         return
     asked: list[BaseException] = []
+    waiting: list[Bell] = []
 
     def handle(number: int, frame: Any) -> None:
-        if asked:
+        if not asked:
+            asked.append(KeyboardInterrupt())
+            with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
+                _thread.start_new_thread(stop, (asked[0],))
+        elif waiting:
             raise KeyboardInterrupt
-        asked.append(KeyboardInterrupt())
+
+    def wait(bell: Bell) -> None:
         try:
-            _thread.start_new_thread(stop, (asked[0],))
-        except RuntimeError:  # no more threads
-            raise asked[0] from None
+            waiting.append(bell)
+            bell.wait()
+        finally:
+            waiting.clear()
 
     signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield wait
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if asked:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mplinalg.interrupts import Bell, told_of_interrupts
+from mplinalg.interrupts import Bell, Task, surely, told_of_interrupts
 
 TIMEOUT = 60.0  # seconds; a deadlock, not a slow machine
 
@@ -88,27 +88,66 @@ def test_it_is_told_on_another_thread_and_raised_at_the_end():
 
 @posix
 @pytest.mark.usefixtures("_default_handler")
-def test_the_second_one_is_raised_at_once():
-    told = threading.Event()
+def test_further_ones_are_raised_where_nothing_is_shared():
+    told, bell, steps = [], Bell(), []
 
     def impatient():
-        assert told.wait(TIMEOUT)
-        interrupt()
-        sleep()
+        with told_of_interrupts(told.append) as wait:
+            for _ in range(3):
+                interrupt()
+            steps.append("went on")
+            threading.Timer(0.1, interrupt).start()
+            wait(bell)  # which nobody rings
+            steps.append("waited")
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted(lambda error: told.set(), impatient)
+        impatient()
+    assert steps == ["went on"]
+    assert len(told) == 1
 
 
 @posix
 @pytest.mark.usefixtures("_default_handler")
-def test_without_a_thread_to_tell_it_is_raised(monkeypatch):
+def test_without_a_thread_to_tell_it_is_raised_at_the_end(monkeypatch):
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("mplinalg.interrupts._thread.start_new_thread", refuse)
+    steps = []
     with pytest.raises(KeyboardInterrupt):
-        interrupted(ignore, sleep)
+        interrupted(ignore, lambda: steps.append("went on"))
+    assert steps == ["went on"]
+
+
+def test_a_task_taken_back_does_not_run():
+    calls = []
+    task = Task(lambda: calls.append(1))
+    task.settle()
+    task.run()
+    task.settle()
+    assert calls == []
+
+
+def test_a_task_is_settled_as_often_as_one_likes():
+    """As after an interrupt behind the wait."""
+    task = Task(lambda: None)
+    task.run()
+    again = threading.Thread(target=lambda: [task.settle() for _ in range(3)], daemon=True)
+    again.start()
+    again.join(TIMEOUT)
+    assert not again.is_alive()
+
+
+def test_what_must_be_done_is_done_in_the_end():
+    left = [KeyboardInterrupt("first"), ZeroDivisionError("second")]
+
+    def settle():
+        if left:
+            raise left.pop(0)
+
+    error = surely(settle)
+    assert (type(error), left) == (ZeroDivisionError, [])
+    assert surely(settle) is None
 
 
 @posix
@@ -149,13 +188,18 @@ PREPARED = """
 import random, signal, threading, time
 import numpy as np
 
-def caught(work, times, longest):
+def several(thread, count):
+    for _ in range(count):
+        signal.pthread_kill(thread, signal.SIGINT)
+        time.sleep(5e-5)
+
+def caught(work, times, longest, at_once=1):
     '''Interrupts at any moment of `work`, over and over; each is raised, or a destructor had it.'''
     main, seen = threading.main_thread().ident, 0
     random.seed(1)
     for _ in range(times):
         wait = longest * random.random()
-        send = threading.Timer(wait, lambda: signal.pthread_kill(main, signal.SIGINT))
+        send = threading.Timer(wait, several, (main, at_once))
         try:
             send.start()
             stop = time.monotonic() + wait + 1
@@ -163,6 +207,12 @@ def caught(work, times, longest):
                 work()
         except KeyboardInterrupt:
             seen += 1
+        while True:  # the rest of several
+            try:
+                send.join()
+                break
+            except KeyboardInterrupt:
+                pass
     return seen
 """
 
@@ -177,6 +227,7 @@ def solved():
     return tiled.solve(a, b, memory_limit=2_000_000, tile=50)
 x, before, blas = solved(), threading.active_count(), blas_threads()
 assert caught(solved, 60, 0.2) >= 50
+assert caught(solved, 40, 0.2, at_once=2) >= 30
 assert np.array_equal(solved(), x)
 assert (threading.active_count(), blas_threads()) == (before, blas)
 """
@@ -187,10 +238,18 @@ LOADED = (
     + """
 from mplinalg.nn.data import DataLoader
 x = np.arange(3000.0).reshape(1000, 3)
+at_work = [0]
+def transform(x, y):
+    at_work[0] += 1
+    time.sleep(1e-4)
+    at_work[0] -= 1
+    return x, y
 def loaded():
-    loader = DataLoader(x, None, batch_size=10, prefetch=2)
+    assert at_work == [0], "an earlier one is still at work"
+    loader = DataLoader(x, None, batch_size=10, prefetch=2, transform=transform)
     assert sum(len(part) for part, _ in loader) == 1000
 assert caught(loaded, 400, 0.01) >= 390
+assert at_work == [0]
 loaded()
 assert threading.active_count() == 1
 """

@@ -15,7 +15,7 @@ from .identity import identified, identity_bytes
 from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
-from .plan import list_bytes, needed
+from .plan import list_bytes, more_bytes, needed
 from .progress import bar, quiet
 from .running import run_rest
 from .sources import Blocks, Named, as_source
@@ -110,18 +110,23 @@ def gemm(
     together = max(1, int(np.sqrt(square + 4)) - 2)
     grids = Grid((m, k), (width, width)), Grid((k, n), (width, width))
     blocks = [len(parts) for parts in (grids[0].rows, grids[1].columns, grids[0].columns)]
-    executor.require(0, blocks[0] * blocks[1] * (blocks[2] + 1))
+    results = blocks[0] * blocks[1]
+    tiles = results + (blocks[0] + blocks[1]) * blocks[2]
+    rows, terms, columns = (min(size, width) for size in (m, k, n))
+    least = (rows * terms + terms * columns + rows * columns) * dtype.itemsize if results else 0
+    if workdir is not None:
+        least = max(least, *(identity_bytes(part, dtype) for part in grids))
+    executor.require(least, results * (blocks[2] + 1), tiles)  # before anything is read
     program = gemm_program(*grids, dtype, alpha, together)
     grid = Grid((m, n), (width, width))
     held = m * n * dtype.itemsize
     traffic = Traffic()
+    # the list is there meanwhile
+    beside = executor.reserving(list_bytes(len(program.tasks), tiles))
+    executor = executor.reserving(more_bytes(program))
     if workdir is None:
         store: Store = executor.make_store(program, max(held, needed(program)))
     else:
-        tasks = len(program.tasks)  # before anything is read
-        identifying = max(identity_bytes(part, dtype) for part in grids)
-        executor.require(max(needed(program), identifying), tasks)
-        beside = executor.reserving(list_bytes(tasks))  # the list is there meanwhile
 
         def origin() -> str:
             digests = [

@@ -37,7 +37,7 @@ class Journal:
     Attributes
     ----------
     title : dict or None
-        None: there is no journal, or no more than a part of its first line.
+        None: there is no journal, or an empty file.
     entries : dict of Key to Entry
         Results.
 
@@ -59,16 +59,17 @@ class Journal:
                     self._take(line)
 
     def _take(self, line: bytes) -> None:
-        if not line.endswith(b"\n"):
+        is_whole = line.endswith(b"\n")
+        if not is_whole and self.title is not None:
             return
         self._end += len(line)
         try:
             found = json.loads(line)
             is_sealed = isinstance(found, dict) and found.pop(_SEAL, "") == self._seal(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             is_sealed = False
-        if self.title is None:
-            if not is_sealed:
+        if self.title is None:  # which was written by another name first, and so is whole
+            if not (is_sealed and is_whole):
                 raise ValueError(f"{self.path} is damaged, or not the journal of a run")
             self.title = found
         elif is_sealed:

@@ -16,6 +16,7 @@ except ModuleNotFoundError:  # not on this system: nothing is locked
 __all__ = ["LOCK", "DirectoryLock"]
 
 LOCK = "mplinalg.lock"
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Errors of file systems that know no locks."""
 
@@ -46,13 +47,23 @@ class DirectoryLock:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(folder)) from None
-        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+            self._take(folder)
+            with contextlib.suppress(OSError):  # of a disk that is full tiles will tell
+                os.ftruncate(self._file, 0)
+                os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except BaseException:  # an interrupt, too: who keeps its traceback would keep the lock
+            self.release()
+            raise
+
+    def _take(self, folder: Path) -> None:
+        assert self._file is not None
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._file, 200).decode(errors="replace").strip()
-            self.release()
             raise BlockingIOError(
                 errno.EWOULDBLOCK,
                 f"the directory is in use by {holder or 'another process'}; wait for it, or give "
@@ -61,11 +72,7 @@ class DirectoryLock:
             ) from None
         except OSError as error:
             if error.errno not in _UNKNOWN:
-                self.release()
                 raise
-        with contextlib.suppress(OSError):  # of a disk that is full tiles will tell
-            os.ftruncate(self._file, 0)
-            os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     def release(self) -> None:
         """Let others have it. May be called again."""

@@ -17,7 +17,7 @@ from .limits import Limit
 from .local import as_executor
 from .lock import DirectoryLock
 from .matrix import StoreSource, TiledMatrix, lacking, matrix_store, save_tiles
-from .plan import list_bytes, needed
+from .plan import list_bytes, more_bytes, needed
 from .progress import Progress, bar, quiet
 from .qr import fewest_domains, q_program, qr_program, task_count
 from .running import run_rest
@@ -241,12 +241,10 @@ class _Factorization:
     def _run(
         self, program: Program, inputs: Any, store: Store, title: str, stored: Collection[Key] = ()
     ) -> None:
-        tasks = len(program.tasks)  # the executor counts them, but not that tiles are more
-        more = list_bytes(tasks, len(program.tiles)) - list_bytes(tasks)
+        executor = self.executor.reserving(more_bytes(program))
         run_rest(
-            self.executor.reserving(more), program, inputs, store, self.traffic, self.progress,
-            title, stored=stored,
-        )  # fmt: skip
+            executor, program, inputs, store, self.traffic, self.progress, title, stored=stored
+        )
 
 
 _BESIDES = 12

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, get_args, overload
 from .tasks import Key, Program
 from .traffic import Traffic
 
-__all__ = ["LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "needed"]
+__all__ = ["LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "more_bytes", "needed"]
 
 _NEVER = 2**62
 _FEW = 64
@@ -43,6 +43,12 @@ def list_bytes(tasks: int, tiles: int = 0) -> int:
     """Bytes that the list and the plan of so many tasks take from the limit: beyond 16 MiB."""
     whole = max(tasks * TASK_BYTES, tasks * _TASK_ALONE + tiles * TILE_BYTES)
     return max(0, whole - _UNCOUNTED)
+
+
+def more_bytes(program: Program) -> int:
+    """Of the list, beyond what counts for its tasks, where its tiles are used once or twice."""
+    tasks = len(program.tasks)
+    return list_bytes(tasks, len(program.tiles)) - list_bytes(tasks)
 
 
 class LimitTooSmall(ValueError):

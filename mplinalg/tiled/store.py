@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .heap import empty
-from .journal import JOURNAL, Entry, Journal
+from .journal import Entry, Journal
 from .lock import LOCK, DirectoryLock
 from .mapped import file_part
 from .tasks import Key
@@ -26,7 +27,8 @@ __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
 Array = NDArray[Any]
 _FOLD = 4096
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_RESTS = ("*.tile.part", "*.spill.part", f"{JOURNAL}.part", "*.spill")
+_OURS = re.compile(r"[A-Za-z]+(-\d+)*\.(tile|spill)")
+_RESTS = (".spill", ".part")
 """What a kill may leave beside tiles and journal."""
 
 
@@ -133,10 +135,12 @@ class DirectoryStore(Store):
         self.path = Path(path).absolute()  # other processes, and this one elsewhere, find it too
         self._goes_on = goes_on
         self._is_checked = is_checked
-        self._held = DirectoryLock(self.path) if is_written else None
+        self._held: DirectoryLock | None = None
         self._lock = threading.Lock()
         self._spilled: dict[Key, Entry] = {}
         try:
+            if is_written:
+                self._held = DirectoryLock(self.path)
             self._journal = Journal(self.path)
             self.title = self._begin(title, resume=resume, is_written=is_written)
         except BaseException:
@@ -160,6 +164,8 @@ class DirectoryStore(Store):
             )
         if is_written:
             if old is None:
+                if tiles := _files(self.path, ".tile"):
+                    raise FileExistsError(f"{tiles[0]} is there without a journal; {_ELSEWHERE}")
                 self._replace(journal.path, journal.begin(new))
             else:
                 journal.mend()
@@ -212,7 +218,7 @@ class DirectoryStore(Store):
         folder = Path(path)
         journal = Journal(folder)
         if journal.title == title:
-            for file in (*_files(folder, *_RESTS, "*.tile"), folder / LOCK, journal.path):
+            for file in (*_files(folder, *_RESTS, ".tile"), folder / LOCK, journal.path):
                 file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there is something else, or nothing at all
             folder.rmdir()
@@ -332,9 +338,12 @@ class DirectoryStore(Store):
         return f"{count} tiles are kept in {self.path}, {then}"
 
 
+_ELSEWHERE = "give another directory"
+
+
 def _not_new(journal: Path, *, goes_on: bool) -> FileExistsError:
-    way = "go on with resume=True, or give" if goes_on else "give"
-    return FileExistsError(f"{journal} tells of an earlier run; {way} another directory")
+    way = "go on with resume=True, or " if goes_on else ""
+    return FileExistsError(f"{journal} tells of an earlier run; {way}{_ELSEWHERE}")
 
 
 class TemporaryStore(DirectoryStore):
@@ -357,8 +366,12 @@ class TemporaryStore(DirectoryStore):
             self.close()
 
 
-def _files(folder: Path, *patterns: str) -> list[Path]:
-    return [path for pattern in patterns for path in folder.glob(pattern)]
+def _files(folder: Path, *suffixes: str) -> list[Path]:
+    """Those that a store has written."""
+    return [
+        path for path in folder.iterdir()
+        if path.suffix in suffixes and _OURS.fullmatch(path.name.removesuffix(".part"))
+    ]  # fmt: skip
 
 
 def checksum(tile: Array) -> str:

@@ -22,6 +22,8 @@ __all__ = ["Passes"]
 
 _PORTIONS = 8
 """Of a pass whose result is kept: what a kill costs is one of them."""
+_TOGETHER = 4096
+"""Blocks of a list, at most: of few rows each, it would take more than they do."""
 
 
 class Passes:
@@ -75,7 +77,7 @@ class Passes:
     def _portions(self) -> list[range]:
         """Numbers of blocks that are passed over by one program each."""
         count = len(self.parts)
-        step = count if self.kept is None else -(-count // _PORTIONS)
+        step = min(_TOGETHER, count if self.kept is None else -(-count // _PORTIONS))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     def _product(self, number: int, x: NDArray[Any]) -> NDArray[Any]:

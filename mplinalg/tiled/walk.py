@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interrupts import told_of_interrupts
+from ..interrupts import Bell, told_of_interrupts
 from ..ops.protocol import Array
 from ..ops.staging import Staging
 from .heap import Heap, owned
@@ -65,6 +65,7 @@ class Run:
         self.marks: dict[int, Any] = {}  # of the tasks between
         self.made_ready = 0  # steps
         self.failure: BaseException | None = None
+        self.moved = Bell()  # by the thread that loads, at its end
         foretold = plan.traffic
         self.traffic = Traffic(
             hits=foretold.hits, misses=foretold.misses, predicted=foretold.moved,
@@ -73,20 +74,20 @@ class Run:
 
     def go(self) -> Traffic:
         """All of it; an interrupt ends it in order, so that it can be resumed at once."""
-        with told_of_interrupts(self._fail):
-            self._go()
+        with told_of_interrupts(self._fail) as wait:
+            self._go(wait)
         return self.traffic
 
-    def _go(self) -> None:
+    def _go(self, wait: Callable[[Bell], None]) -> None:
         count, number = len(self.plan.program.tasks), 0
-        mover = threading.Thread(target=self._guarded, args=(self._move,), daemon=True)
+        mover = threading.Thread(target=self._guarded, daemon=True)
         ops, is_divided = self.staging.ops, self.plan.program.is_divided
         with (
             self.staging.computing(), ops.serial() if is_divided else contextlib.nullcontext(),
             ThreadPoolExecutor(1) as writer,
         ):  # fmt: skip
-            mover.start()
             try:
+                self._start(mover)
                 while number < count:
                     group = self._group(number)
                     if len(group) == 1:
@@ -102,12 +103,19 @@ class Run:
                 pass
             except BaseException as error:
                 self._fail(error)
-            mover.join()
+            wait(self.moved)
         self.tiles.clear()  # no work on them is left
         if self.heap is not None:
             self.heap.close()
         if self.failure is not None:
             raise self.failure
+
+    def _start(self, mover: threading.Thread) -> None:
+        try:
+            mover.start()
+        except BaseException:
+            self.moved.ring()  # it may not be there to do so
+            raise
 
     # -- the threads that compute ---------------------------------------------------------------
 
@@ -252,11 +260,13 @@ class Run:
 
     # -- failures -------------------------------------------------------------------------------
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self) -> None:
         try:
-            work()
+            self._move()
         except BaseException as error:
             self._fail(error)
+        finally:
+            self.moved.ring()
 
     def _fail(self, error: BaseException) -> None:
         with self.changed:

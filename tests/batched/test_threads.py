@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -167,8 +168,31 @@ def test_calls_within_calls_do_not_block_each_other():
     assert done == [[500] * 16]
 
 
+@pytest.mark.usefixtures("_four_threads")
+def test_an_error_stops_the_others():
+    begun, failed = [], threading.Event()
+
+    def work(first, last):
+        begun.append(first)
+        if len(begun) == 2:
+            failed.set()
+            raise ZeroDivisionError(first)
+        assert failed.wait(TIMEOUT)
+        time.sleep(0.01)
+
+    with pytest.raises(ZeroDivisionError):
+        run_chunks(work, 64 * 100, LONG)
+    assert len(begun) <= 8  # of some 16
+
+
 def _in_child(queue):
-    queue.put(run_chunks(lambda first, last: last - first, 64 * 8, LONG))
+    meeting = threading.Barrier(4, timeout=TIMEOUT)  # helpers of its own come
+
+    def work(first, last):
+        meeting.wait()
+        return last - first
+
+    queue.put(run_chunks(work, 64 * 4, LONG, pieces=4))
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
@@ -181,7 +205,7 @@ def test_a_forked_child_has_threads_of_its_own():
     child = context.Process(target=_in_child, args=(queue,), daemon=True)
     child.start()
     try:
-        assert sum(queue.get(timeout=TIMEOUT)) == 512
+        assert sum(queue.get(timeout=TIMEOUT)) == 256
     finally:
         child.kill()
         child.join()

@@ -97,7 +97,7 @@ def test_who_is_idle_comes_first(monkeypatch):
 
 def test_a_task_taken_back_does_not_run():
     calls = []
-    task = helpers._Task(lambda: calls.append(1))
+    task = helpers.Task(lambda: calls.append(1))
     task.settle()
     task.run()
     task.settle()
@@ -106,7 +106,7 @@ def test_a_task_taken_back_does_not_run():
 
 def test_settled_as_often_as_one_likes():
     """As after an interrupt behind the wait."""
-    task = helpers._Task(lambda: None)
+    task = helpers.Task(lambda: None)
     task.run()
     again = threading.Thread(target=lambda: [task.settle() for _ in range(3)], daemon=True)
     again.start()

@@ -254,6 +254,21 @@ def test_tiles_that_are_used_once_are_counted(monkeypatch, letter, columns):
     assert counted > list_bytes(len(program.tasks))
 
 
+def test_lists_of_gemm_and_svd_are_counted(monkeypatch):
+    """Tiles that are used twice, and blocks of one row: the figure does, and nothing was read."""
+    a = np.ones((450, 1))
+    with pytest.raises(LimitTooSmall) as info:
+        tiled.gemm(a, a.T, tile=1, memory_limit=1)
+    tasks, tiles = 2 * 450**2, 450**2 + 2 * 450
+    assert info.value.needed == list_bytes(tasks, tiles) + 3 * 8
+    assert list_bytes(tasks, tiles) > 1.5 * list_bytes(tasks)
+    source = Reads((50_000, 10))
+    with pytest.raises(LimitTooSmall) as info:
+        tiled.svd(source, 1, oversample=0, power=0, memory_limit=1)
+    assert source.reads == 0
+    tiled.svd(np.ones((50_000, 10)), 1, oversample=0, power=0, memory_limit=info.value.needed)
+
+
 @pytest.mark.parametrize("blocks", [0, 1, 2, 7])
 def test_tasks_are_counted_before_they_are_listed(blocks):
     grid = Grid((3 * blocks, 3 * blocks), (3, 3))

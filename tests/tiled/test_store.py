@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
+from mplinalg.tiled.lock import DirectoryLock
 from mplinalg.tiled.store import (
     DirectoryStore,
     MemoryStore,
@@ -224,15 +225,13 @@ def test_who_has_released_it_removes_nothing(store):
 
 
 def test_files_of_others_stay(tmp_path):
-    names = ("film.part", "lock", "a.tile.txt", "notes", "milk.spill")
+    names = ("film.part", "lock", "a.tile.txt", "notes", "oil_1.spill", "map.1.tile.part")
     for name in names:
         (tmp_path / name).write_text("mine")
     store = DirectoryStore(tmp_path, TITLE, resume=False)
     store.write(KEY, np.ones(3), is_result=True)
     store.release()
     assert all((tmp_path / name).read_text() == "mine" for name in names)
-    names = names[:-1]
-    (tmp_path / "milk.spill").unlink()
     again(store).release()
     assert all((tmp_path / name).read_text() == "mine" for name in names)
     DirectoryStore.remove(tmp_path, TITLE | {"tile": [3, 3]})
@@ -260,6 +259,53 @@ def test_a_removal_that_was_cut_off_is_finished(store, rng, monkeypatch, count):
     DirectoryStore.remove(store.path, TITLE)
     assert not store.path.exists()
     DirectoryStore.remove(store.path, TITLE)
+
+
+@pytest.mark.parametrize("text", ['{"mine": 1}', '{"mine": 1}\n', "[" * 100_000 + "\n", "x"])
+def test_a_journal_of_others_stays(tmp_path, text):
+    (tmp_path / "journal.jsonl").write_text(text)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="is damaged, or not the journal of a run"):
+            DirectoryStore(tmp_path, TITLE, resume=resume)
+    assert (tmp_path / "journal.jsonl").read_text() == text
+
+
+def test_tiles_of_others_stay(tmp_path):
+    (tmp_path / "LU-1-0.tile").write_text("mine")
+    with pytest.raises(FileExistsError, match="is there without a journal"):
+        DirectoryStore(tmp_path, TITLE, resume=True)
+    assert (tmp_path / "LU-1-0.tile").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links of POSIX")
+def test_a_lock_is_no_link(tmp_path):
+    (tmp_path / "f").write_text("mine")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mplinalg.lock").symlink_to(tmp_path / "f")
+    with pytest.raises(OSError, match=r"[Ll]inks"):
+        DirectoryStore(tmp_path / "d", TITLE, resume=False)
+    assert (tmp_path / "f").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["open", "ftruncate", "write"])
+def test_an_interrupt_leaves_no_lock(tmp_path, monkeypatch, name):
+    """Also while its traceback is kept, as at a prompt."""
+    function = getattr(os, name)
+
+    def interrupted(*args, **options):
+        found = function(*args, **options)
+        if name != "open":
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, interrupted)
+        if name == "open":
+            patch.setattr(DirectoryLock, "_take", lambda self, folder: 1 // 0)
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)) as kept:
+            DirectoryStore(tmp_path, TITLE, resume=False)
+    DirectoryStore(tmp_path, TITLE, resume=False).release()
+    assert kept.tb is not None
 
 
 def test_a_file_is_no_directory(tmp_path):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from ...interrupts import surely
 from .batched import threads as pool
 
 __all__ = ["crew_size", "run_batch", "run_each", "serial_blas"]
@@ -42,6 +43,14 @@ def serial_blas() -> Iterator[None]:
     """
     libraries = pool.blas_controller().lib_controllers
     outer, size, mine, threads = _size.get(), crew_size(), object(), list[int]()
+
+    def restore() -> None:
+        for library, count in zip(libraries, threads, strict=False):
+            library.set_num_threads(count)
+        if _owner.get("is") is mine:
+            _owner.clear()
+        _size.set(outer)
+
     try:
         _size.set(size)
         if _owner.setdefault("is", mine) is mine:
@@ -53,11 +62,7 @@ def serial_blas() -> Iterator[None]:
         interrupt: BaseException | None = None
         while True:
             try:
-                for library, count in zip(libraries, threads, strict=False):
-                    library.set_num_threads(count)
-                if _owner.get("is") is mine:
-                    _owner.clear()
-                _size.set(outer)
+                interrupt = surely(restore) or interrupt
                 break
             except BaseException as error:
                 interrupt = error

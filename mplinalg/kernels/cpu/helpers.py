@@ -12,36 +12,11 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from ...interrupts import Bell
+from ...interrupts import Bell, Task, surely
 
 __all__ = ["run_beside"]
 
 Work = Callable[[], None]
-
-
-class _Task:
-    """What one helper is asked to do, unless it is taken back before that."""
-
-    def __init__(self, work: Work) -> None:
-        self._work, self._fate = work, dict[str, str]()
-        self._has_ended, self._end = False, Bell()
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        if self._fate.setdefault("is", "begun") != "begun":
-            return
-        try:
-            self._work()
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._has_ended = True
-            self._end.ring()
-
-    def settle(self) -> None:
-        """Take it back, or wait until it has ended. As often as one likes."""
-        if self._fate.setdefault("is", "taken back") == "begun" and not self._has_ended:
-            self._end.wait()
 
 
 class _Helper:
@@ -67,7 +42,7 @@ class _Helper:
             self.is_idle = True
 
 
-_tasks: deque[_Task] = deque()
+_tasks: deque[Task] = deque()
 _helpers: list[_Helper] = []
 """As many as were ever wanted at once; they live as long as the process."""
 
@@ -92,7 +67,7 @@ def run_beside(work: Work, count: int) -> None:
     Exception
         What `work` raised on this thread; else the first that it raised on a helper.
     """
-    tasks = [_Task(work) for _ in range(count)]
+    tasks = [Task(work) for _ in range(count)]
     try:
         _ask(tasks)
         work()
@@ -100,10 +75,7 @@ def run_beside(work: Work, count: int) -> None:
         interrupt: BaseException | None = None
         while True:
             try:
-                for task in tasks:
-                    with contextlib.suppress(ValueError):  # a helper has it
-                        _tasks.remove(task)
-                    task.settle()
+                interrupt = surely(lambda: _settle(tasks)) or interrupt
                 break
             except BaseException as error:
                 interrupt = error
@@ -114,7 +86,14 @@ def run_beside(work: Work, count: int) -> None:
             raise task.error
 
 
-def _ask(tasks: list[_Task]) -> None:
+def _settle(tasks: list[Task]) -> None:
+    for task in tasks:
+        with contextlib.suppress(ValueError):  # a helper has it
+            _tasks.remove(task)
+        task.settle()
+
+
+def _ask(tasks: list[Task]) -> None:
     while len(_helpers) < len(tasks):  # two threads at once make too many: these sleep
         _helpers.append(_Helper())
     _tasks.extend(tasks)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ...interrupts import Bell
+from ...interrupts import Bell, Task, surely
 from ...ops import is_on_host, ops_for
 from ..checks import count
 from .labels import check_labels
@@ -154,9 +154,9 @@ def _in_advance(batches: Iterator[Batch], most: int) -> Iterator[Batch]:
         except BaseException as error:
             put((None, error))
 
-    thread = threading.Thread(target=work, name="mplinalg-batches", daemon=True)
+    task = Task(work)
     try:
-        thread.start()
+        _thread.start_new_thread(task.run, ())
         while True:
             while not done:
                 filled.wait()
@@ -169,6 +169,13 @@ def _in_advance(batches: Iterator[Batch], most: int) -> Iterator[Batch]:
             yield batch
     finally:
         is_stopped = True
-        emptied.ring()
-        if thread.is_alive():
-            thread.join()
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                emptied.ring()
+                interrupt = surely(task.settle) or interrupt
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
