@@ -188,6 +188,8 @@ PREPARED = """
 import random, signal, threading, time
 import numpy as np
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+
 def several(thread, count):
     for _ in range(count):
         signal.pthread_kill(thread, signal.SIGINT)
