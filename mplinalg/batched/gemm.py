@@ -77,12 +77,12 @@ def gemm(
     Many small members (up to about 16) are multiplied by code that is compiled for their size at
     its first use and kept on disk; real ones of up to 3 MiB in all by kernels that read the next
     member while one is computed; others by BLAS, called by its address in a compiled loop, or few
-    by `numpy.matmul`. So the
-    last bits of a member may depend on how many others there are. The error of each entry is at
-    most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route. Batches are spread over the
-    threads of SciPy's BLAS; results do not depend on how many these are, but for the last bits of
-    members with m n k > 64^3 that BLAS multiplies, on several: complex or larger ones, those whose
-    result has no contiguous rows or columns, and where they are fewer than threads.
+    by `numpy.matmul`. So the last bits of a member may depend on how many others there are. The
+    error of each entry is at most about ``k u (|alpha| |op(a)| |op(b)|)``, whatever the route.
+    Batches are spread over the threads of SciPy's BLAS; results do not depend on how many these
+    are, but for the last bits of members with m n k > 64^3 that BLAS multiplies, on several:
+    complex or larger ones, those whose result has no contiguous rows or columns, and where they are
+    fewer than threads.
 
     Flops: ``2 m n k`` a member. Without `out` one array is allocated, for the result; if `out`
     overlaps `a` or `b`, another one.

@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 
 from .grid import Grid, extent
 from .passes import checksum_bytes, checksums
-from .plan import list_bytes, needed
+from .plan import TOGETHER, list_bytes, needed
 from .sources import Blocks, Source
 from .store import Store
 from .tasks import Key, Program, Tile
 from .traffic import Traffic
 
 __all__ = ["digest", "identified", "identity_bytes", "identity_program"]
-
-
-_TOGETHER = 4096
-"""Tiles of a list: of few rows each, it would take more than they do."""
 
 
 def identity_program(grid: Grid, dtype: np.dtype[Any], block_rows: range) -> Program:
@@ -53,7 +49,7 @@ def identity_bytes(grid: Grid, dtype: np.dtype[Any]) -> int:
 
 def _parts(grid: Grid) -> list[range]:
     """Block rows, as many as are passed over by one list."""
-    count, step = len(grid.rows), max(1, _TOGETHER // max(1, len(grid.columns)))
+    count, step = len(grid.rows), max(1, TOGETHER // max(1, len(grid.columns)))
     return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
 

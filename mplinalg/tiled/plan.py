@@ -24,18 +24,21 @@ from typing import Any, Final, Literal, get_args, overload
 from .tasks import Key, Program
 from .traffic import Traffic
 
-__all__ = ["LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "more_bytes", "needed"]
+__all__ = [
+    "TOGETHER", "LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "more_bytes", "needed",
+]  # fmt: skip
 
 _NEVER = 2**62
 _FEW = 64
 LOOKAHEAD = 3
 """Tasks whose tiles stay while those of the next are loaded."""
 
-
 TASK_BYTES = 448
 """Of the list and the plan of a program, for each task, at most, where tiles are used often."""
 _TASK_ALONE, TILE_BYTES = 288, 1024
 """For each task and for each tile, where these are not."""
+TOGETHER = 4096
+"""Tasks of a list, at most, where each has tiles of its own: small ones take less than it does."""
 _UNCOUNTED = 2**24
 
 

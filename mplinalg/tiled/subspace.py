@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..ops.dispatch import ops_for
 from ..ops.protocol import Array, Ops
+from .plan import TOGETHER
 from .progress import Progress
 from .running import run
 from .sources import Blocks, Named, Source
@@ -22,8 +23,6 @@ __all__ = ["Passes"]
 
 _PORTIONS = 8
 """Of a pass whose result is kept: what a kill costs is one of them."""
-_TOGETHER = 4096
-"""Blocks of a list, at most: of few rows each, it would take more than they do."""
 
 
 class Passes:
@@ -77,7 +76,7 @@ class Passes:
     def _portions(self) -> list[range]:
         """Numbers of blocks that are passed over by one program each."""
         count = len(self.parts)
-        step = min(_TOGETHER, count if self.kept is None else -(-count // _PORTIONS))
+        step = min(TOGETHER, count if self.kept is None else -(-count // _PORTIONS))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     def _product(self, number: int, x: NDArray[Any]) -> NDArray[Any]:

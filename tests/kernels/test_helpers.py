@@ -95,25 +95,6 @@ def test_who_is_idle_comes_first(monkeypatch):
     assert len(helpers._helpers) == 2
 
 
-def test_a_task_taken_back_does_not_run():
-    calls = []
-    task = helpers.Task(lambda: calls.append(1))
-    task.settle()
-    task.run()
-    task.settle()
-    assert calls == []
-
-
-def test_settled_as_often_as_one_likes():
-    """As after an interrupt behind the wait."""
-    task = helpers.Task(lambda: None)
-    task.run()
-    again = threading.Thread(target=lambda: [task.settle() for _ in range(3)], daemon=True)
-    again.start()
-    again.join(TIMEOUT)
-    assert not again.is_alive()
-
-
 def test_who_has_begun_is_waited_for():
     begun, ended = threading.Event(), []
     mine = threading.get_ident()

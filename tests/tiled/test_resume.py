@@ -153,17 +153,11 @@ SCRIPT = """
 """
 
 
-@pytest.mark.slow
-def test_ten_kills(tmp_path, rng):
-    """At ten random moments while it factors; then it goes on to the same answer."""
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    work, target = tmp_path / "work", tmp_path / "x.npy"
-    command = [sys.executable, str(script), str(work), str(target)]
+def survives_kills(plain, command, rng):
+    """`command` is killed at ten moments of the time that `plain` takes, and then runs on."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     began = time.perf_counter()
-    subprocess.run([*command[:2], str(tmp_path / "other"), str(tmp_path / "y.npy")], check=True,
-                   env=environment)  # fmt: skip
+    subprocess.run(plain, check=True, env=environment)
     whole = time.perf_counter() - began
     killed = 0
     for share in rng.uniform(0.2, 1.0, 10):
@@ -173,6 +167,16 @@ def test_ten_kills(tmp_path, rng):
         killed += process.returncode == -signal.SIGKILL
     assert killed >= 3
     subprocess.run(command, check=True, env=environment)
+
+
+@pytest.mark.slow
+def test_ten_kills(tmp_path, rng):
+    """At ten random moments while it factors; then it goes on to the same answer."""
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    work, target = tmp_path / "work", tmp_path / "x.npy"
+    command = [sys.executable, str(script), str(work), str(target)]
+    survives_kills([*command[:2], str(tmp_path / "other"), str(tmp_path / "y.npy")], command, rng)
     assert np.array_equal(np.load(target), np.load(tmp_path / "y.npy"))
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
 
 from mplinalg.tiled import LimitTooSmall, TiledMatrix, gemm, qr, store
 
-from .test_resume import Source, Stops, quota
+from .test_resume import Source, Stops, quota, survives_kills
 
 OPTIONS = {"tile": 10, "memory_limit": 12_000}
 
@@ -380,18 +376,7 @@ def test_kills(tmp_path, rng):
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, str(script)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    began = time.perf_counter()
-    subprocess.run([*command, str(tmp_path / "plain")], check=True, env=environment)
-    whole = time.perf_counter() - began
-    killed = 0
-    for share in rng.uniform(0.2, 1.0, 10):
-        with subprocess.Popen([*command, str(tmp_path / "work")], env=environment) as process:
-            time.sleep(share * whole)
-            process.send_signal(signal.SIGKILL)
-        killed += process.returncode == -signal.SIGKILL
-    assert killed >= 3
-    subprocess.run([*command, str(tmp_path / "work")], check=True, env=environment)
+    survives_kills([*command, str(tmp_path / "plain")], [*command, str(tmp_path / "work")], rng)
     for name in ("C", "QR/Q", "QR/R"):
         found, expected = (TiledMatrix.open(tmp_path / x / name) for x in ("work", "plain"))
         assert np.array_equal(found.to_array(), expected.to_array())

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
 
 from mplinalg.tiled import LimitTooSmall, svd
 
-from .test_resume import Source, Stops, quota
+from .test_resume import Source, Stops, quota, survives_kills
 
 OPTIONS = {"k": 3, "oversample": 2, "memory_limit": 144_000}
 ROWS = 240
@@ -170,21 +166,10 @@ def test_kills(tmp_path, rng):
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, str(script)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
     def arguments(name):
         return [*command, str(tmp_path / name), str(tmp_path / f"{name}.npz")]
 
-    began = time.perf_counter()
-    subprocess.run(arguments("plain"), check=True, env=environment)
-    whole = time.perf_counter() - began
-    killed = 0
-    for share in rng.uniform(0.2, 1.0, 10):
-        with subprocess.Popen(arguments("work"), env=environment) as process:
-            time.sleep(share * whole)
-            process.send_signal(signal.SIGKILL)
-        killed += process.returncode == -signal.SIGKILL
-    assert killed >= 3
-    subprocess.run(arguments("work"), check=True, env=environment)
+    survives_kills(arguments("plain"), arguments("work"), rng)
     with np.load(tmp_path / "work.npz") as found, np.load(tmp_path / "plain.npz") as expected:
         assert are_same(list(found.values()), list(expected.values()))
