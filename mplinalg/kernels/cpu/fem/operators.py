@@ -34,8 +34,10 @@ from .steps import (
     weigh_line,
 )
 
-_MANY = 4000
-"""Registers of factors of a group; diffusion of degree 8 has 4374 to 6000, of degree 6 3072."""
+_AHEAD = 768
+"""Registers of factors between what is read and what is asked for, at most those of a group.
+
+What is asked for much earlier is gone before it is read."""
 
 # Parts of the kernels below, pasted into them, so that sizes stay literals.
 _part = numba.njit(inline="always")
@@ -43,11 +45,11 @@ _part = numba.njit(inline="always")
 
 @_part
 def _gather(  # type: ignore[no-untyped-def]
-    dim, n, q, u, first, group, row, shift, interp, a, b, asks, cache, factors, later
+    dim, n, q, u, first, group, row, shift, interp, a, b, asks, factors, later
 ):
     """b <- u, interpolated in all dimensions but the last (in one dimension: in that).
 
-    The rows of the next group are asked for, and for each row some of its factors.
+    The rows of the next group are asked for, and for each row some factors.
     """
     points = q or n
     planes = n if dim == 3 else 1
@@ -57,7 +59,7 @@ def _gather(  # type: ignore[no-untyped-def]
         for j in range(lines):
             r = k * lines + j
             at = j if dim == 3 and q else r
-            ask_ahead(asks, cache, factors, later + r * asks)
+            ask_ahead(asks, factors, later + r * asks)
             ask_row(0, u, first, following, row[r] + shift)
             load_row(n, q, u, first, group, row[r] + shift, interp, a, at * points)
         if dim == 3 and q:
@@ -68,7 +70,7 @@ def _gather(  # type: ignore[no-untyped-def]
 @_part
 def _scatter(  # type: ignore[no-untyped-def]
     dim, n, q, adds, b, a, interp_t, out, first, group, row, shift, joined, ends,
-    asks, cache, factors, later,
+    asks, factors, later,
 ):  # fmt: skip
     """The transpose of `_gather`, stored or added."""
     points = q or n
@@ -82,7 +84,7 @@ def _scatter(  # type: ignore[no-untyped-def]
             r = k * lines + j
             at = (j if dim == 3 and q else r) * points
             to = row[r] + shift
-            ask_ahead(asks, cache, factors, later + r * asks)
+            ask_ahead(asks, factors, later + r * asks)
             if adds:
                 add_row(n, q, a, at, interp_t, out, first, group, to, joined, ends, r)
             else:
@@ -109,15 +111,6 @@ def _tile(count, like):  # type: ignore[no-untyped-def]
     space = np.empty((count + 1) * width, like.dtype)
     skipped = (-space.ctypes.data % 64) // like.itemsize
     return space[skipped : skipped + count * width]
-
-
-def _cache_for(registers: int) -> int:
-    """The level of the cache to which so many factors of the next group are brought.
-
-    The second level is the one that has room. But if they are many, what is asked for that is
-    often not there in time, and what is asked for the first one is (measured, not understood).
-    """
-    return 1 if registers > _MANY else 2
 
 
 @functools.cache
@@ -150,9 +143,8 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
     points = q or n
     across = points ** (dim - 1) if dim > 1 else points
     rows = n ** (dim - 1)
-    # the factors of the next group are asked for a few at a time, all along
+    # factors are asked for ahead, a few at a time, all along
     asks = -(-(points**dim) // (2 * rows + across))
-    cache = _cache_for(points**dim)
 
     @kernel
     def run(  # type: ignore[no-untyped-def]
@@ -166,15 +158,15 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
         ends = _tile(rows, u)
         for s in range(start, stop, step):
             for g in range(edges[s], edges[s + 1]):
-                group, place, later = g * width, places[g], places[g + 1]
+                group, place = g * width, places[g]
+                later = place + max(0, min(_AHEAD, places[g + 1] - place))
                 for c in range(components):
                     x, y = c * stride, c * out_stride
                     _gather(
-                        dim, n, q, u, first, group, row, x, interp, a, b, asks, cache, factors,
-                        later,
+                        dim, n, q, u, first, group, row, x, interp, a, b, asks, factors, later
                     )  # fmt: skip
                     for i in range(across):
-                        ask_ahead(asks, cache, factors, later + (rows + i) * asks)
+                        ask_ahead(asks, factors, later + (rows + i) * asks)
                         if i < rows:
                             ask_row(1, out, out_first, group, out_row[i] + y)
                         if dim == 1:
@@ -185,7 +177,7 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                             )
                     _scatter(
                         dim, n, q, adds, b, a, interp_t, out, out_first, group, out_row, y,
-                        joined, ends, asks, cache, factors, later + (rows + across) * asks,
+                        joined, ends, asks, factors, later + (rows + across) * asks,
                     )  # fmt: skip
 
     return run
@@ -200,9 +192,10 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
     lines = points if dim > 1 else 1
     metrics = dim * (dim + 1) // 2
     opens = across if dim > 1 else 0
-    spots = 3 * across if dim == 3 else across  # where factors are asked for between the others
-    asks = -(-metrics * points**dim // (2 * rows + 2 * opens + spots))
-    cache = _cache_for(metrics * points**dim)
+    # asked for ahead: most where they are read, at each point, the others along all other lines
+    inside = metrics * 2 // 3
+    spots = 2 * rows + 2 * opens + (2 * across if dim == 3 else 0)
+    asks = -(-(metrics - inside) * points**dim // spots)
 
     @kernel
     def run(  # type: ignore[no-untyped-def]
@@ -219,23 +212,23 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
         ends = _tile(rows, u)
         for s in range(start, stop, step):
             for g in range(edges[s], edges[s + 1]):
-                group, place, later = g * width, places[g], places[g + 1]
+                group, place = g * width, places[g]
+                later = place + max(0, min(_AHEAD, places[g + 1] - place))
                 for c in range(components):
                     x, y = c * stride, c * out_stride
                     _gather(
-                        dim, n, q, u, first, group, row, x, interp, a, b, asks, cache, factors,
-                        later,
+                        dim, n, q, u, first, group, row, x, interp, a, b, asks, factors, later
                     )  # fmt: skip
                     ahead = later + rows * asks
                     for i in range(opens):
-                        ask_ahead(asks, cache, factors, ahead + i * asks)
+                        ask_ahead(asks, factors, ahead + i * asks)
                         open_line(n, q, across, across, b, i, interp, slope, v, last, i)
                     ahead += opens * asks
                     for k in range(across // lines):
                         level = k * across
                         if dim == 3:
                             for i in range(points):
-                                ask_ahead(asks, cache, factors, ahead)
+                                ask_ahead(asks, factors, ahead)
                                 ahead += asks
                                 apply_lines(
                                     points, points, -1, points, points, 0, v, level + i, slope,
@@ -243,28 +236,27 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
                                 )  # fmt: skip
                         for j in range(lines):
                             r = k * lines + j
-                            ask_ahead(asks, cache, factors, ahead)
-                            ahead += asks
                             if r < rows:
                                 ask_row(1, out, out_first, group, out_row[r] + y)
                             flux_row(
-                                dim, points, v, r * points, middle, j * points, last,
-                                slope, slope_t, factors, place + r * points * metrics,
+                                dim, points, inside, v, r * points, middle, j * points, last,
+                                slope, slope_t, factors, place + r * points * metrics, ahead,
                             )  # fmt: skip
+                            ahead += inside * points
                         if dim == 3:
                             for i in range(points):
-                                ask_ahead(asks, cache, factors, ahead)
+                                ask_ahead(asks, factors, ahead)
                                 ahead += asks
                                 apply_lines(
                                     points, points, -1, points, points, 1, middle, i, slope_t,
                                     v, level + i,
                                 )  # fmt: skip
                     for i in range(opens):
-                        ask_ahead(asks, cache, factors, ahead + i * asks)
+                        ask_ahead(asks, factors, ahead + i * asks)
                         close_line(n, q, across, across, last, i, v, slope_t, interp_t, b, i)
                     _scatter(
                         dim, n, q, adds, b, a, interp_t, out, out_first, group, out_row, y,
-                        joined, ends, asks, cache, factors, ahead + opens * asks,
+                        joined, ends, asks, factors, ahead + opens * asks,
                     )  # fmt: skip
 
     return run

@@ -82,13 +82,13 @@ class _Tile:
         self.builder.store(number.value, self.place(k), align=64)
 
 
-def _ask(builder: Any, pointer: Any, writes: int, level: int = 2) -> None:
-    """Have a line of memory brought into the cache of a level, or both; any address will do."""
+def _ask(builder: Any, pointer: Any, writes: int) -> None:
+    """Have a line of memory brought into the second level of the cache; any address will do."""
     byte, number = _BYTE.as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # locality 3: the first level, 2: the second; 1: data
-    arguments = [builder.bitcast(pointer, byte), number(writes), number(4 - level), number(1)]
+    # locality 2: the second level; 1: data
+    arguments = [builder.bitcast(pointer, byte), number(writes), number(2), number(1)]
     builder.call(function, arguments)
 
 
@@ -112,12 +112,12 @@ def ask_row(builder, writes, array, first, group, offset):  # type: ignore[no-un
         _ask(builder, place, writes)
 
 
-@_emitted(2)
-def ask_ahead(builder, count, level, factors, place):  # type: ignore[no-untyped-def]
-    """Have `count` registers of factors brought into the cache of a level."""
+@_emitted(1)
+def ask_ahead(builder, count, factors, place):  # type: ignore[no-untyped-def]
+    """Have `count` registers of factors brought into the cache."""
     tile = _Tile(builder, factors, place)
     for k in range(count):
-        _ask(builder, tile.place(k), 0, level)
+        _ask(builder, tile.place(k), 0)
 
 
 @_emitted(2)
@@ -204,23 +204,26 @@ def close_line(builder, n, m, step, to, slopes, at, values, slope_t, interp_t, t
     _Tile(builder, tile, start, step).write(v)
 
 
-@_emitted(2)
+@_emitted(3)
 def flux_row(  # type: ignore[no-untyped-def]
-    builder, dim, m, values, start, middle, at, last, slope, slope_t, factors, place
+    builder, dim, m, asks, values, start, middle, at, last, slope, slope_t, factors, place, later
 ):
     """Along rows of m points in x: values <- D' w_x, middle <- w_y, last <- w_z, w = G grad u.
 
     Before, they hold u, du/dy and du/dz; in two dimensions du/dy is in `last`. G is symmetric: its
-    upper triangle by rows is in `factors`, dim (dim + 1) / 2 registers for each point.
+    upper triangle by rows is in `factors`, dim (dim + 1) / 2 registers for each point; `asks` for
+    each point are asked for from `later` on.
     """
     row = _Tile(builder, values, start)
     others = [_Tile(builder, middle, at), _Tile(builder, last, start)][3 - dim :]
     along = apply_line(builder, slope, row.read(m), m, -1)
     count = dim * (dim + 1) // 2
     pairs = [(i, j) for i in range(dim) for j in range(i, dim)]
-    metric = _Tile(builder, factors, place)
+    metric, following = _Tile(builder, factors, place), _Tile(builder, factors, later)
     fluxes = []
     for k in range(m):
+        for i in range(k * asks, (k + 1) * asks):
+            _ask(builder, following.place(i), 0)
         g = {}
         for position, (i, j) in enumerate(pairs, start=k * count):
             g[i, j] = g[j, i] = metric[position]
