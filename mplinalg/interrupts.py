@@ -1,4 +1,4 @@
-"""Ctrl-C, and threads that work beside the main one.
+"""Ctrl-C and other signals, and threads that work beside the main one.
 
 Python raises KeyboardInterrupt, or what else the handler of a signal raises, in the main thread
 between any two of its steps: also between those by which a queue, a future or a condition takes a
@@ -90,36 +90,41 @@ def surely(settle: Callable[[], None]) -> BaseException | None:
 
 @contextlib.contextmanager
 def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callable[[Bell], None]]:
-    """Within, Ctrl-C is no exception, but a call of `stop` on a thread of its own.
+    """Within, what handlers of signals raise, as that of Ctrl-C does, is told and raised later.
 
-    The exception is raised at the end, if not before by what was stopped. Other threads than the
-    main one get no interrupts, and a program with a handler of its own keeps it.
+    The first such exception is given to `stop`, on a thread of its own, and raised at the end, if
+    not before by what was stopped; others are dropped. Handlers that raise nothing notice nothing.
+    Threads other than the main one have no handlers.
 
     Parameters
     ----------
     stop : callable
-        Called with the KeyboardInterrupt: has what is being done end soon.
+        Called with the exception: has what is being done end soon.
 
     Yields
     ------
     wait : callable
-        ``wait(bell)`` is ``bell.wait()``, where a further Ctrl-C is raised at once: for who shares
-        nothing at that moment. Elsewhere it does nothing.
+        ``wait(bell)`` is ``bell.wait()``, where further exceptions are raised at once: for who
+        shares nothing at that moment.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if threading.current_thread() is not threading.main_thread():
         yield Bell.wait
         return
     asked: list[BaseException] = []
     waiting: list[Bell] = []
+    within = [True]
+    handlers: dict[int, Callable[[int, Any], Any]] = {}
 
     def handle(number: int, frame: Any) -> None:
-        if not asked:
-            asked.append(KeyboardInterrupt())
-            with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
-                _thread.start_new_thread(stop, (asked[0],))
-        elif waiting:
-            raise KeyboardInterrupt
+        try:
+            handlers[number](number, frame)
+        except BaseException as error:
+            if not within or (asked and waiting):
+                raise
+            if not asked:
+                asked.append(error)
+                with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
+                    _thread.start_new_thread(stop, (error,))
 
     def wait(bell: Bell) -> None:
         try:
@@ -128,10 +133,16 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
         finally:
             waiting.clear()
 
-    signal.signal(signal.SIGINT, handle)
     try:
+        for number in signal.valid_signals():
+            if callable(handler := signal.getsignal(number)):
+                handlers[number] = handler
+                signal.signal(number, handle)
         yield wait
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        within.clear()  # if an exception comes between the next steps, `handle` is as good
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
     if asked:
         raise asked[0]

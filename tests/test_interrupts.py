@@ -157,18 +157,113 @@ def test_what_stops_may_raise_something_else():
         interrupted(ignore, lambda: 1 // 0)
 
 
-@posix
-def test_a_handler_of_the_program_is_kept():
-    def mine(number, frame):
-        raise TimeoutError
+class Late(Exception):
+    """What the handler of a program raises."""
 
-    before = signal.signal(signal.SIGINT, mine)
+
+@pytest.fixture
+def _late():
+    """An alarm raises Late, as in programs that limit the time of a call."""
+
+    def mine(number, frame):
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, mine)
+    yield
+    assert signal.getsignal(signal.SIGALRM) is mine
+    signal.signal(signal.SIGALRM, before)
+
+
+def alarm():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+
+@posix
+@pytest.mark.usefixtures("_late")
+def test_what_another_handler_raises_is_told_too():
+    told, steps = threading.Event(), []
+    errors = []
+
+    def stop(error):
+        errors.append(error)
+        told.set()
+
+    def late():
+        with told_of_interrupts(stop):
+            alarm()
+            steps.append(told.wait(TIMEOUT))
+            alarm()
+            steps.append("went on")
+
+    with pytest.raises(Late) as caught:
+        late()
+    assert steps == [True, "went on"]
+    assert errors == [caught.value]
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler", "_late")
+def test_the_first_of_several_is_raised():
+    with pytest.raises(Late):
+        with_both(alarm, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        with_both(interrupt, alarm)
+
+
+def with_both(first, second):
+    with told_of_interrupts(ignore):
+        first()
+        second()
+
+
+@posix
+def test_a_handler_that_raises_nothing_is_called_as_ever():
+    seen, told = [], []
+
+    def note(number, frame):
+        seen.append((number, frame.f_code.co_name))
+
+    before = signal.signal(signal.SIGUSR1, note)
     try:
-        with pytest.raises(TimeoutError):
-            interrupted(ignore, sleep)
-        assert signal.getsignal(signal.SIGINT) is mine
+        with told_of_interrupts(told.append):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            step = "went on"
+        assert signal.getsignal(signal.SIGUSR1) is note
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGUSR1, before)
+    assert step == "went on"
+    assert [number for number, _ in seen] == [signal.SIGUSR1]
+    assert told == []
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_a_handler_set_within_stays():
+    def other(number, frame):
+        pass
+
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        signal.signal(signal.SIGALRM, ignore_signal)
+        with told_of_interrupts(ignore):
+            signal.signal(signal.SIGALRM, other)
+        assert signal.getsignal(signal.SIGALRM) is other
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def ignore_signal(number, frame):
+    pass
+
+
+@posix
+@pytest.mark.usefixtures("_default_handler")
+def test_signals_that_the_system_handles_are_left_to_it():
+    numbers = [n for n in signal.valid_signals() if not callable(signal.getsignal(n))]
+    before = [signal.getsignal(n) for n in numbers]
+    with told_of_interrupts(ignore):
+        assert [signal.getsignal(n) for n in numbers] == before
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
 
 
 def test_other_threads_have_none():
@@ -188,32 +283,39 @@ PREPARED = """
 import random, signal, threading, time
 import numpy as np
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+class Late(Exception):
+    pass
 
-def several(thread, count):
+def late(number, frame):
+    raise Late
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+signal.signal(signal.SIGALRM, late)
+
+def several(thread, count, number):
     for _ in range(count):
-        signal.pthread_kill(thread, signal.SIGINT)
+        signal.pthread_kill(thread, number)
         time.sleep(5e-5)
 
-def caught(work, times, longest, at_once=1):
+def caught(work, times, longest, at_once=1, number=signal.SIGINT):
     '''Interrupts at any moment of `work`, over and over; each is raised, or a destructor had it.'''
     main, seen = threading.main_thread().ident, 0
     random.seed(1)
     for _ in range(times):
         wait = longest * random.random()
-        send = threading.Timer(wait, several, (main, at_once))
+        send = threading.Timer(wait, several, (main, at_once, number))
         try:
             send.start()
             stop = time.monotonic() + wait + 1
             while time.monotonic() < stop:
                 work()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Late):
             seen += 1
         while True:  # the rest of several
             try:
                 send.join()
                 break
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Late):
                 pass
     return seen
 """
@@ -228,7 +330,8 @@ a, b = rng.standard_normal((200, 200)), rng.standard_normal(200)
 def solved():
     return tiled.solve(a, b, memory_limit=2_000_000, tile=50)
 x, before, blas = solved(), threading.active_count(), blas_threads()
-assert caught(solved, 60, 0.2) >= 50
+assert caught(solved, 30, 0.2) >= 25
+assert caught(solved, 30, 0.2, number=signal.SIGALRM) >= 25
 assert caught(solved, 40, 0.2, at_once=2) >= 30
 assert np.array_equal(solved(), x)
 assert (threading.active_count(), blas_threads()) == (before, blas)
