@@ -141,8 +141,8 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
         yield wait
     finally:
         within.clear()  # if an exception comes between the next steps, `handle` is as good
-        for number, handler in handlers.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, handler)
+        for known, handler in handlers.items():
+            if signal.getsignal(known) is handle:
+                signal.signal(known, handler)
     if asked:
         raise asked[0]
