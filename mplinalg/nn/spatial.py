@@ -112,10 +112,12 @@ class Conv2d(Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
         return self._apply(x, False)
 
     def forward_relu(self, x: Tensor) -> Tensor:
         """max(y, 0)."""
+        self._check(x)
         return self._apply(x, True)
 
     def forward_relu_pool(self, x: Tensor, pool: MaxPool2d) -> Tensor:
@@ -127,10 +129,9 @@ class Conv2d(Module):
         sizes = self.stride, self.padding, self.algorithm, pool.kernel
         if x.size and is_one(x.data, weight.data, *sizes):
             return PooledConvolution(self.padding, pool.kernel)(x, weight, bias)
-        return pool.forward(self.forward_relu(x))
+        return pool.forward(self._apply(x, True))
 
     def _apply(self, x: Tensor, relu: bool) -> Tensor:
-        self._check(x)
         options = {"stride": self.stride, "padding": self.padding, "algorithm": self.algorithm}
         if self.bias is None:
             return Convolution(relu, options)(x, self.weight)
