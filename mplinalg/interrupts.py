@@ -88,13 +88,69 @@ def surely(settle: Callable[[], None]) -> BaseException | None:
             interrupt = error
 
 
+_RAISING = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP", "SIGALRM", "SIGVTALRM", "SIGPROF")
+"""Signals whose handlers raise in many programs. To wrap a handler undoes what `siginterrupt` and
+`faulthandler` have set for its signal."""
+
+
+class _Teller:
+    """A handler of signals around those that are there: what they raise is told.
+
+    Attributes
+    ----------
+    asked : list
+        The first exception.
+    is_at_work : bool
+        Otherwise it lets exceptions through, for who has kept it as a handler.
+    """
+
+    def __init__(self, stop: Callable[[BaseException], None]) -> None:
+        self._stop, self.asked, self.is_at_work = stop, list[BaseException](), True
+        self._waiting = list[Bell]()
+        self._handlers: dict[int, Callable[[int, Any], Any]] = {}
+
+    def __call__(self, number: int, frame: Any) -> None:
+        try:
+            self._handlers[number](number, frame)
+        except BaseException as error:
+            if not self.is_at_work or (self.asked and self._waiting):
+                raise
+            if not self.asked:
+                self.asked.append(error)
+                with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
+                    _thread.start_new_thread(self._stop, (error,))
+        finally:
+            if self.is_at_work:
+                self.wrap(number)  # the handler may have set itself, or another, again
+
+    def wrap(self, number: int) -> None:
+        """Take the place of the handler of a signal, if that is one of the program's."""
+        handler: Any = signal.getsignal(number)
+        if callable(handler) and handler is not self:
+            self._handlers[number] = handler
+            signal.signal(number, self)
+
+    def restore(self) -> None:
+        """Give up its places. As often as one likes."""
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is self:
+                signal.signal(number, handler)
+
+    def wait(self, bell: Bell) -> None:
+        try:
+            self._waiting.append(bell)
+            bell.wait()
+        finally:
+            self._waiting.clear()
+
+
 @contextlib.contextmanager
 def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callable[[Bell], None]]:
     """Within, what handlers of signals raise, as that of Ctrl-C does, is told and raised later.
 
-    The first such exception is given to `stop`, on a thread of its own, and raised at the end, if
-    not before by what was stopped; others are dropped. Handlers that raise nothing notice nothing.
-    Threads other than the main one have no handlers.
+    The first such exception is given to `stop`, on a thread of its own, and raised at the end; what
+    was stopped may raise it before, and what else it raises is the cause. Others are dropped.
+    Handlers that raise nothing notice nothing. Threads other than the main one have no handlers.
 
     Parameters
     ----------
@@ -110,39 +166,29 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
     if threading.current_thread() is not threading.main_thread():
         yield Bell.wait
         return
-    asked: list[BaseException] = []
-    waiting: list[Bell] = []
-    within = [True]
-    handlers: dict[int, Callable[[int, Any], Any]] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        try:
-            handlers[number](number, frame)
-        except BaseException as error:
-            if not within or (asked and waiting):
-                raise
-            if not asked:
-                asked.append(error)
-                with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
-                    _thread.start_new_thread(stop, (error,))
-
-    def wait(bell: Bell) -> None:
-        try:
-            waiting.append(bell)
-            bell.wait()
-        finally:
-            waiting.clear()
-
+    teller, failure, interrupt = _Teller(stop), None, None
     try:
-        for number in signal.valid_signals():
-            if callable(handler := signal.getsignal(number)):
-                handlers[number] = handler
-                signal.signal(number, handle)
-        yield wait
+        for name in _RAISING:
+            if hasattr(signal, name):
+                teller.wrap(getattr(signal, name))
+        yield teller.wait
+    except BaseException as error:
+        failure = error
     finally:
-        within.clear()  # if an exception comes between the next steps, `handle` is as good
-        for known, handler in handlers.items():
-            if signal.getsignal(known) is handle:
-                signal.signal(known, handler)
-    if asked:
-        raise asked[0]
+        while True:
+            try:
+                interrupt = surely(teller.restore) or interrupt
+                break
+            except BaseException as error:
+                interrupt = error
+        teller.is_at_work = False
+    told = teller.asked[0] if teller.asked else interrupt
+    teller.asked.clear()
+    last = failure if told is None else told
+    try:
+        if last is not None:
+            if failure is not None and failure is not last:
+                raise last from failure
+            raise last
+    finally:  # an exception that is held by its own traceback would outlive who catches it
+        del told, failure, interrupt, last

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import mmap
 import os
@@ -105,10 +106,13 @@ def resident_bytes() -> int:
     try:
         with open("/proc/self/statm") as line:
             return int(line.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # the TimeoutError of a signal's handler
+            raise
         return 0
 
 
+@functools.cache
 def _trim() -> Callable[[int], int] | None:
     """glibc's malloc_trim; None elsewhere."""
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import io
 import os
 import socket
 from pathlib import Path
@@ -40,7 +40,7 @@ class DirectoryLock:
         Another process, or another run of this one, holds it.
     """
 
-    _file: int | None = None
+    _file: io.FileIO | None = None
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -48,22 +48,20 @@ class DirectoryLock:
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(folder)) from None
         try:
-            self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
-            self._take(folder)
-            with contextlib.suppress(OSError):  # of a disk that is full tiles will tell
-                os.ftruncate(self._file, 0)
-                os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            self._file = io.FileIO(folder / LOCK, "r+", opener=_opened)
+            self._take(self._file, folder)
+            self._name_holder(self._file)
         except BaseException:  # an interrupt, too: who keeps its traceback would keep the lock
             self.release()
             raise
 
-    def _take(self, folder: Path) -> None:
-        assert self._file is not None
+    @staticmethod
+    def _take(file: io.FileIO, folder: Path) -> None:
         try:
             if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._file, 200).decode(errors="replace").strip()
+            holder = (file.read(200) or b"").decode(errors="replace").strip()
             raise BlockingIOError(
                 errno.EWOULDBLOCK,
                 f"the directory is in use by {holder or 'another process'}; wait for it, or give "
@@ -74,11 +72,24 @@ class DirectoryLock:
             if error.errno not in _UNKNOWN:
                 raise
 
+    @staticmethod
+    def _name_holder(file: io.FileIO) -> None:
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:  # of a disk that is full tiles will tell
+            if error.errno is None:  # a handler's TimeoutError
+                raise
+
     def release(self) -> None:
-        """Let others have it. May be called again."""
+        """Let others have it. May be called again: a number of a file is given up once."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
     def __del__(self) -> None:
         self.release()
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | _NO_LINK, 0o666)

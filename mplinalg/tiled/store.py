@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..interrupts import surely
 from .heap import empty
 from .journal import Entry, Journal
 from .lock import LOCK, DirectoryLock
@@ -27,7 +31,7 @@ __all__ = ["DirectoryStore", "MemoryStore", "Overlay", "Store", "TileDamaged"]
 Array = NDArray[Any]
 _FOLD = 4096
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_OURS = re.compile(r"[A-Za-z]+(-\d+)*\.(tile|spill)")
+_OURS = re.compile(r"[A-Za-z]+(-\d+)+\.(tile|spill)")
 _RESTS = (".spill", ".part")
 """What a kill may leave beside tiles and journal."""
 
@@ -230,13 +234,14 @@ class DirectoryStore(Store):
 
     def release(self) -> None:
         """Let others write there; what was spilled is not needed any more."""
-        held, self._held = self._held, None
+        held = self._held
         if held is not None:
             try:
                 while self._spilled:
                     self._unspill(next(iter(self._spilled)))
             finally:
                 held.release()
+                self._held = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{k: v for k, v in self.__dict__.items() if k != "_lock"}, "_held": None}
@@ -265,6 +270,8 @@ class DirectoryStore(Store):
         entry = self._spilled.get(key)
         path = self.path / self._name(key, entry is None)
         entry = self._journal.entries[key] if entry is None else entry
+        if self._is_checked and entry.checksum is None:
+            raise TileDamaged(f"{path} has no checksum in the journal")
         shape, dtype = entry.shape, np.dtype(entry.dtype)
         wanted = math.prod(shape) * dtype.itemsize
         try:
@@ -316,8 +323,9 @@ class DirectoryStore(Store):
     def _replace(self, path: Path, data: Any) -> None:
         part = path.with_name(path.name + ".part")
         with self._told(path):
+            part.unlink(missing_ok=True)  # it may be a link to another file
             try:
-                with open(part, "wb") as file:
+                with open(part, "xb") as file:
                     file.write(data)
                 os.replace(part, path)
             except OSError:
@@ -330,6 +338,8 @@ class DirectoryStore(Store):
         try:
             yield
         except OSError as error:
+            if error.errno is None:  # not the system's: the TimeoutError of a signal's handler
+                raise
             raise OSError(error.errno, f"{error.strerror}; {self._left()}", str(path)) from error
 
     def _left(self) -> str:
@@ -350,7 +360,11 @@ class TemporaryStore(DirectoryStore):
     """A directory that is removed when nobody needs it any more, without checksums."""
 
     def __init__(self, folder: str | None = None) -> None:
-        self._folder = tempfile.mkdtemp(prefix="mplinalg-tiles-", dir=folder)
+        _remove_folders(of_all=False)
+        name = f"mplinalg-tiles-{secrets.token_hex(8)}"
+        self._folder = os.path.join(folder or tempfile.gettempdir(), name)
+        _folders[self._folder] = weakref.ref(self)  # first: nothing is left by an interrupt
+        os.mkdir(self._folder, 0o700)
         super().__init__(self._folder, {}, resume=False, is_checked=False)
         self.release()  # nobody else knows the directory
 
@@ -358,12 +372,45 @@ class TemporaryStore(DirectoryStore):
         return "temporary files need more room, or a workdir elsewhere"
 
     def close(self) -> None:
-        """Remove it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove it, even if interrupted; not if it belongs to another process."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                interrupt = surely(self._remove) or interrupt
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _remove(self) -> None:
+        tries = 3  # what a handler of a signal raises may pass for an error of the system
+        while tries and self._folder in _folders:
+            tries -= 1
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not os.path.lexists(self._folder):
+                _folders.pop(self._folder, None)
 
     def __del__(self) -> None:
         if hasattr(self, "_folder"):
             self.close()
+
+
+_folders: dict[str, weakref.ref[TemporaryStore]] = {}
+"""Of temporary stores of this process. What an interrupt has left goes later."""
+
+
+@atexit.register
+def _remove_folders(*, of_all: bool = True) -> None:
+    """Those of stores that are no more, or all."""
+    for folder, store in list(_folders.items()):
+        if of_all or store() is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            _folders.pop(folder, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_folders.clear)
 
 
 def _files(folder: Path, *suffixes: str) -> list[Path]:
@@ -371,6 +418,7 @@ def _files(folder: Path, *suffixes: str) -> list[Path]:
     return [
         path for path in folder.iterdir()
         if path.suffix in suffixes and _OURS.fullmatch(path.name.removesuffix(".part"))
+        and not path.is_dir()
     ]  # fmt: skip
 
 

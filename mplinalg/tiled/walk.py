@@ -107,8 +107,12 @@ class Run:
         self.tiles.clear()  # no work on them is left
         if self.heap is not None:
             self.heap.close()
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:  # held by its own traceback it would keep the store until garbage is collected
+            del failure
 
     def _start(self, mover: threading.Thread) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 
 import numpy as np
@@ -182,3 +184,37 @@ def test_lapack_does_not_write_to_the_page_of_a_file(rng, dtype, limit):
     found = q.to_array()
     assert np.abs(found @ r.to_array() - a).max() <= 1e-12 * np.abs(a).max()
     assert abs(np.linalg.norm(found) - 1) <= 1e-12
+
+
+@pytest.mark.parametrize("fails", ["source", "kernel"])
+def test_a_run_that_failed_leaves_no_temporary_files(tmp_path, fails):
+    """Also before garbage is collected: the exception does not hold itself."""
+
+    def source(key):
+        if fails == "source" and key == ("A", 7):
+            raise ZeroDivisionError
+        return np.zeros(4)
+
+    def kernel(ops, reads, updates):
+        if fails == "kernel" and not updates[0].any():
+            raise ZeroDivisionError
+        return ()
+
+    program = Program()
+    for i in range(8):
+        program.tiles[("A", i)] = Tile((4,), np.dtype("f8"))
+        program.add(add_one if i < 7 else kernel, updates=(("A", i),), flops=1)
+        program.results.add(("A", i))
+
+    def run():
+        store = TemporaryStore(str(tmp_path))
+        store.write(("B", 0), np.ones(3), is_result=True)
+        with contextlib.suppress(ZeroDivisionError):  # which keeps nothing of it
+            LocalExecutor(2**20).run(program, source, store)
+
+    gc.disable()
+    try:
+        run()
+        assert not list(tmp_path.iterdir())
+    finally:
+        gc.enable()

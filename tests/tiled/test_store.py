@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mplinalg.tiled.heap import resident_bytes
+from mplinalg.tiled.journal import Entry, Journal
 from mplinalg.tiled.lock import DirectoryLock
 from mplinalg.tiled.store import (
     DirectoryStore,
@@ -225,9 +233,13 @@ def test_who_has_released_it_removes_nothing(store):
 
 
 def test_files_of_others_stay(tmp_path):
-    names = ("film.part", "lock", "a.tile.txt", "notes", "oil_1.spill", "map.1.tile.part")
+    names = (
+        "film.part", "lock", "a.tile.txt", "notes", "oil_1.spill", "map.1.tile.part", "data.spill",
+        "data.tile", "measurements.tile.part",
+    )  # fmt: skip
     for name in names:
         (tmp_path / name).write_text("mine")
+    (tmp_path / "LU-9-9.spill").mkdir()
     store = DirectoryStore(tmp_path, TITLE, resume=False)
     store.write(KEY, np.ones(3), is_result=True)
     store.release()
@@ -237,7 +249,7 @@ def test_files_of_others_stay(tmp_path):
     DirectoryStore.remove(tmp_path, TITLE | {"tile": [3, 3]})
     assert (tmp_path / "LU-1-0.tile").exists()
     DirectoryStore.remove(tmp_path, TITLE)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*names, "LU-9-9.spill"))
 
 
 @pytest.mark.parametrize("count", range(8))
@@ -287,25 +299,101 @@ def test_a_lock_is_no_link(tmp_path):
     assert (tmp_path / "f").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["open", "ftruncate", "write"])
+def interrupting(name):
+    """Files whose method `name` is interrupted, once, when it has done its work."""
+
+    class File(io.FileIO):
+        is_left = True
+
+        def __getattribute__(self, wanted):
+            found = super().__getattribute__(wanted)
+            if wanted != name or not File.is_left:
+                return found
+
+            def once(*args):
+                File.is_left = False
+                found(*args)
+                raise KeyboardInterrupt
+
+            return once
+
+    return File
+
+
+@pytest.mark.parametrize("name", ["fileno", "truncate", "write"])
 def test_an_interrupt_leaves_no_lock(tmp_path, monkeypatch, name):
     """Also while its traceback is kept, as at a prompt."""
-    function = getattr(os, name)
-
-    def interrupted(*args, **options):
-        found = function(*args, **options)
-        if name != "open":
-            raise KeyboardInterrupt
-        return found
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, name, interrupted)
-        if name == "open":
-            patch.setattr(DirectoryLock, "_take", lambda self, folder: 1 // 0)
-        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)) as kept:
+        patch.setattr("mplinalg.tiled.lock.io.FileIO", interrupting(name))
+        if name == "fileno":  # of the call of the system, which asks for it in C
+            patch.setattr(DirectoryLock, "_take", lambda self, file, folder: file.fileno())
+        with pytest.raises(KeyboardInterrupt) as kept:
             DirectoryStore(tmp_path, TITLE, resume=False)
     DirectoryStore(tmp_path, TITLE, resume=False).release()
     assert kept.tb is not None
+
+
+def test_an_interrupted_release_closes_no_file_of_others(tmp_path, monkeypatch):
+    """The number of a file that was closed belongs to the next one."""
+    with monkeypatch.context() as patch:
+        patch.setattr("mplinalg.tiled.lock.io.FileIO", interrupting("close"))
+        lock = DirectoryLock(tmp_path)
+        number = lock._file.fileno()
+        with pytest.raises(KeyboardInterrupt):
+            lock.release()
+        with open(tmp_path / "log", "w") as log:
+            assert log.fileno() == number
+            lock.release()
+            del lock
+            log.write("mine")
+    assert (tmp_path / "log").read_text() == "mine"
+
+
+def late(*args, **options):
+    """What the handler of an alarm raises: an OSError that is none of the system's."""
+    raise TimeoutError("60 s are over")
+
+
+@pytest.mark.parametrize(
+    "function", ["os.replace", "mplinalg.tiled.lock.io.FileIO.truncate", "open"]
+)
+def test_an_alarm_is_no_error_of_the_disk(tmp_path, monkeypatch, function):
+    class Late(io.FileIO):
+        truncate = late
+
+    with monkeypatch.context() as patch:
+        if function == "open":
+            patch.setattr("builtins.open", late)
+            with pytest.raises(TimeoutError, match=r"^60 s are over$"):
+                resident_bytes()
+            return
+        if function.endswith("truncate"):
+            patch.setattr("mplinalg.tiled.lock.io.FileIO", Late)
+        else:
+            patch.setattr(function, late)
+        with pytest.raises(TimeoutError, match=r"^60 s are over$"):
+            DirectoryStore(tmp_path, TITLE, resume=False)
+    DirectoryStore(tmp_path, TITLE, resume=False).release()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links of POSIX")
+@pytest.mark.parametrize("name", ["journal.jsonl.part", "LU-1-0.tile.part", "LU-1-0.spill.part"])
+def test_no_link_is_written_through(tmp_path, name):
+    (tmp_path / "f").write_text("mine")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / name).symlink_to(tmp_path / "f")
+    store = DirectoryStore(tmp_path / "d", TITLE, resume=False)
+    for is_result in (False, True):
+        store.write(KEY, np.ones(3), is_result=is_result)
+    assert np.array_equal(again(store).read(KEY), np.ones(3))
+    assert (tmp_path / "f").read_text() == "mine"
+
+
+def test_a_checksum_that_is_not_there_is_told(store):
+    store.write(KEY, np.ones(3), is_result=True)
+    Journal(store.path).add(KEY, Entry((3,), "<i8", None))
+    with pytest.raises(TileDamaged, match="has no checksum"):
+        again(store).read(KEY)
 
 
 def test_a_file_is_no_directory(tmp_path):
@@ -374,6 +462,62 @@ def test_a_temporary_store_leaves_nothing(tmp_path):
     store.write(KEY, np.ones(3), is_result=True)
     assert len(list(tmp_path.iterdir())) == 1
     store.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_a_temporary_store_leaves_nothing_if_interrupted(tmp_path, monkeypatch, error):
+    """An OSError would pass for one of the system."""
+    store = TemporaryStore(str(tmp_path))
+    store.write(KEY, np.ones(3), is_result=True)
+    remove, calls = os.rmdir, []
+
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            raise error
+        remove(*args, **options)
+
+    monkeypatch.setattr(os, "rmdir", interrupted)
+    with pytest.raises(error) if error is KeyboardInterrupt else contextlib.nullcontext():
+        store.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_left_of_a_temporary_store_goes_with_the_next(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TemporaryStore, "close", late)
+        patch.setattr(TemporaryStore, "__del__", lambda self: None)
+        TemporaryStore(str(tmp_path)).write(KEY, np.ones(3), is_result=True)
+    kept = TemporaryStore(str(tmp_path))
+    other = TemporaryStore(str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 2
+    kept.close()
+    other.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_left_of_a_temporary_store_goes_with_the_process(tmp_path):
+    """And with no other: a forked one has a copy of the store."""
+    code = """
+        import os, sys
+        import numpy as np
+        from mplinalg.tiled.store import TemporaryStore
+        store = TemporaryStore(sys.argv[1])
+        store.write(("LU", 1, 0), np.ones(3), is_result=True)
+        child = os.fork()
+        if not child:
+            store.close()
+            del store
+            sys.exit()
+        os.waitpid(child, 0)
+        assert store.read(("LU", 1, 0)).sum() == 3
+        kept, TemporaryStore.__del__ = store, lambda self: None
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True, timeout=60,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 

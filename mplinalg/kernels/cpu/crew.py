@@ -38,8 +38,8 @@ def serial_blas() -> Iterator[None]:
     """BLAS on the thread that calls it, in the whole process; what may be divided is by `run_each`.
 
     One thread of a process does so at a time. For another one BLAS stays as it finds it, which may
-    take longer: two that each restore what they have found would leave BLAS serial. An interrupt at
-    any moment leaves it as it was.
+    take longer: two that each restore what they have found would leave BLAS serial. After an
+    interrupt at any moment it is as it was, at the latest when the exception is dropped.
     """
     libraries = pool.blas_controller().lib_controllers
     outer, size, mine, threads = _size.get(), crew_size(), object(), list[int]()
