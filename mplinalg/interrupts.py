@@ -172,8 +172,8 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
             if hasattr(signal, name):
                 teller.wrap(getattr(signal, name))
         yield teller.wait
-    except BaseException as error:
-        failure = error
+    except BaseException as error:  # without this frame, from which it could be reached
+        failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
     finally:
         while True:
             try:

@@ -33,6 +33,9 @@ def run_rest(
     progress: Progress, title: str, *, stored: Collection[Key] = (),
 ) -> None:  # fmt: skip
     """`run` what is left of a program where the store has some of its results already."""
-    left = program.without(getattr(store, "results", ()))
-    have = program.results - left.results
-    run(executor, left, inputs, store, traffic, progress, title, stored=have.union(stored))
+    try:
+        left = program.without(getattr(store, "results", ()))
+        have = program.results - left.results
+        run(executor, left, inputs, store, traffic, progress, title, stored=have.union(stored))
+    finally:
+        store.release()

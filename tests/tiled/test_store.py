@@ -19,6 +19,7 @@ import pytest
 from mplinalg.tiled.heap import resident_bytes
 from mplinalg.tiled.journal import Entry, Journal
 from mplinalg.tiled.lock import DirectoryLock
+from mplinalg.tiled.running import run_rest
 from mplinalg.tiled.store import (
     DirectoryStore,
     MemoryStore,
@@ -27,6 +28,8 @@ from mplinalg.tiled.store import (
     TileDamaged,
     checksum,
 )
+from mplinalg.tiled.tasks import Program
+from mplinalg.tiled.traffic import Traffic
 
 TITLE = {"contents": "a test", "tile": [2, 2]}
 KEY = ("LU", 1, 0)
@@ -387,6 +390,16 @@ def test_no_link_is_written_through(tmp_path, name):
         store.write(KEY, np.ones(3), is_result=is_result)
     assert np.array_equal(again(store).read(KEY), np.ones(3))
     assert (tmp_path / "f").read_text() == "mine"
+
+
+def test_an_interrupt_before_the_run_leaves_no_lock(tmp_path, monkeypatch):
+    """Also while its traceback is kept."""
+    store = DirectoryStore(tmp_path, TITLE, resume=False)
+    monkeypatch.setattr(Program, "without", late)
+    with pytest.raises(TimeoutError) as kept:
+        run_rest(None, Program(), None, store, Traffic(), None, "")
+    DirectoryStore(tmp_path, TITLE, resume=True).release()
+    assert kept.tb is not None
 
 
 def test_a_checksum_that_is_not_there_is_told(store):
