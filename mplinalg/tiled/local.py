@@ -19,8 +19,9 @@ from .limits import Limit, as_bytes
 from .plan import LimitTooSmall, Plan, list_bytes, make_plan, needed
 from .progress import Advance
 from .requirements import BLOCK_BYTES, Tiling
-from .store import MemoryStore, Store, TemporaryStore
+from .store import MemoryStore, Store
 from .tasks import Key, Program, nbytes
+from .temporary import TemporaryStore
 from .traffic import Traffic
 from .walk import Inputs, Run
 

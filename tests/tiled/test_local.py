@@ -18,8 +18,9 @@ from mplinalg.tiled.cholesky import cholesky_program
 from mplinalg.tiled.grid import Grid
 from mplinalg.tiled.lu import lu_program
 from mplinalg.tiled.plan import needed
-from mplinalg.tiled.store import MemoryStore, TemporaryStore
+from mplinalg.tiled.store import MemoryStore
 from mplinalg.tiled.tasks import Program, Tile
+from mplinalg.tiled.temporary import TemporaryStore
 
 PROGRAMS = {"LU": (lu_program, "LU"), "Cholesky": (cholesky_program, "L")}
 
