@@ -98,25 +98,26 @@ class _Teller:
 
     Attributes
     ----------
-    asked : list
+    asked : BaseException or None
         The first exception.
     is_at_work : bool
         Otherwise it lets exceptions through, for who has kept it as a handler.
     """
 
     def __init__(self, stop: Callable[[BaseException], None]) -> None:
-        self._stop, self.asked, self.is_at_work = stop, list[BaseException](), True
-        self._waiting = list[Bell]()
+        self.asked: BaseException | None = None
+        self.is_at_work, self._waits = True, False
+        self._stop = stop
         self._handlers: dict[int, Callable[[int, Any], Any]] = {}
 
     def __call__(self, number: int, frame: Any) -> None:
         try:
             self._handlers[number](number, frame)
         except BaseException as error:
-            if not self.is_at_work or (self.asked and self._waiting):
+            if not self.is_at_work or (self.asked is not None and self._waits):
                 raise
-            if not self.asked:
-                self.asked.append(error)
+            if self.asked is None:
+                self.asked = error
                 with contextlib.suppress(RuntimeError):  # no more threads: it is raised at the end
                     _thread.start_new_thread(self._stop, (error,))
         finally:
@@ -137,11 +138,12 @@ class _Teller:
                 signal.signal(number, handler)
 
     def wait(self, bell: Bell) -> None:
+        """Wait, where further exceptions are raised at once."""
         try:
-            self._waiting.append(bell)
+            self._waits = True
             bell.wait()
         finally:
-            self._waiting.clear()
+            self._waits = False
 
 
 @contextlib.contextmanager
@@ -182,13 +184,13 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
             except BaseException as error:
                 interrupt = error
         teller.is_at_work = False
-    told = teller.asked[0] if teller.asked else interrupt
-    teller.asked.clear()
-    last = failure if told is None else told
+    told, teller.asked = interrupt if teller.asked is None else teller.asked, None
     try:
-        if last is not None:
-            if failure is not None and failure is not last:
-                raise last from failure
-            raise last
+        if told is not None and failure is not None and failure is not told:
+            raise told from failure
+        if told is not None:
+            raise told
+        if failure is not None:
+            raise failure
     finally:  # an exception that is held by its own traceback would outlive who catches it
-        del told, failure, interrupt, last
+        del told, failure, interrupt

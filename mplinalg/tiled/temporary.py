@@ -32,13 +32,7 @@ class TemporaryStore(DirectoryStore):
 
     def close(self) -> None:
         """Remove it, even if interrupted; not if it belongs to another process."""
-        interrupt: BaseException | None = None
-        while True:
-            try:
-                interrupt = surely(self._remove) or interrupt
-                break
-            except BaseException as error:
-                interrupt = error
+        interrupt = surely(self._remove)
         if interrupt is not None:
             raise interrupt
 

@@ -35,12 +35,17 @@ from .steps import (
 )
 
 _AHEAD = 768
-"""Registers of factors between what is read and what is asked for, at most those of a group.
-
-What is asked for much earlier is gone before it is read."""
+"""Registers of factors between what is read and what is asked for, at most those of a group:
+farther ahead is slower again (docs/algorithms/fem.md)."""
 
 # Parts of the kernels below, pasted into them, so that sizes stay literals.
 _part = numba.njit(inline="always")
+
+
+@_part
+def _later(places, g):  # type: ignore[no-untyped-def]
+    """The first register that is asked for; that of group g itself if all have one block."""
+    return places[g] + max(0, min(_AHEAD, places[g + 1] - places[g]))
 
 
 @_part
@@ -158,8 +163,7 @@ def mass_kernel(dim: int, n: int, q: int, adds: int) -> Any:
         ends = _tile(rows, u)
         for s in range(start, stop, step):
             for g in range(edges[s], edges[s + 1]):
-                group, place = g * width, places[g]
-                later = place + max(0, min(_AHEAD, places[g + 1] - place))
+                group, place, later = g * width, places[g], _later(places, g)
                 for c in range(components):
                     x, y = c * stride, c * out_stride
                     _gather(
@@ -212,8 +216,7 @@ def diffusion_kernel(dim: int, n: int, q: int, adds: int) -> Any:
         ends = _tile(rows, u)
         for s in range(start, stop, step):
             for g in range(edges[s], edges[s + 1]):
-                group, place = g * width, places[g]
-                later = place + max(0, min(_AHEAD, places[g + 1] - place))
+                group, place, later = g * width, places[g], _later(places, g)
                 for c in range(components):
                     x, y = c * stride, c * out_stride
                     _gather(
