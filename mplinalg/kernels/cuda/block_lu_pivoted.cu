@@ -80,6 +80,7 @@ block_lu_pivoted(int nb, float* __restrict__ a, long long ld, float* __restrict_
             step.column[slot].put(y, column);
         };
         if (SIDE * g < nb) publish(0);
+#pragma unroll 1  // for sm_120 it would be unrolled otherwise, which takes half a minute
         for (int t = 0; t < SIDE && SIDE * g + t < nb; ++t) {
             const int j = SIDE * g + t, slot = t % 2;
             __syncthreads();

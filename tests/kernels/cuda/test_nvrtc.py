@@ -80,12 +80,12 @@ def test_registers_and_shared_memory(compiled, file, architecture):
 @pytest.mark.parametrize(
     "architecture", [AIMED_AT, *(pytest.param(a, marks=pytest.mark.slow) for a in (86, 89, 100))]
 )
-@pytest.mark.parametrize("file", [f for f in FILES if f != "block_lu_pivoted.cu"])
+@pytest.mark.parametrize("file", FILES)
 def test_one_instance_for_every_architecture(nvrtc, file, architecture):
     """The one that takes the fewest registers, which is the quickest to compile.
 
     Of all instances CI compiles those for the oldest and the newest architecture, and for the one
-    that is aimed at. Without the file that takes half a minute each.
+    that is aimed at.
     """
     if architecture not in nvrtc.architectures():
         pytest.skip(f"this NVRTC does not know sm_{architecture}")
