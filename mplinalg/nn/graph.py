@@ -156,9 +156,19 @@ class Node:
     def __repr__(self) -> str:
         return f"Tensor({self.data!r}{', requires_grad=True' if self.requires_grad else ''})"
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        # or else NumPy makes an array of objects, number by number
+        raise TypeError("a tensor is no array: take its data, as in np.asarray(x.data)")
+
     def item(self) -> float:
         """The number, of a tensor of one entry; waits for the device."""
         return self.data.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else str(self), spec)
 
     def backward(self, grad: Any = None) -> None:
         """Add the gradients to `grad` of all tensors that this was computed from; free the graph.
@@ -235,13 +245,18 @@ def _propagate(root: Operation, grad: Array) -> None:
         grad, _ = sums.pop(operation, (None, False))
         inputs = operation.inputs
         grads = (None,) * len(inputs) if grad is None else operation.backward(grad)
+        if not isinstance(grads, tuple | list) or len(grads) != len(inputs):
+            raise RuntimeError(
+                f"backward of {type(operation).__name__} must return a tuple of {len(inputs)}, a "
+                "gradient or None for each input"
+            )
         for x, g in zip(inputs, grads, strict=True):
             if not x.requires_grad:
                 continue
             before = x.operation
             if g is not None:
-                if not g.ndim:  # NumPy makes numbers of them
-                    g = ops_for(x.data).xp.asarray(g)
+                if type(g) is not np.ndarray and not is_on_device(g):  # NumPy gives numbers
+                    g = ops_for(x.data).xp.asarray(g.data if isinstance(g, Node) else g)
                 if g.shape != x.data.shape:
                     raise RuntimeError(
                         f"{type(operation).__name__}: gradient of shape {g.shape} of an input of "

@@ -22,6 +22,8 @@ class Standing(NamedTuple):
     ----------
     epoch : int
         Epochs that are done.
+    since : int
+        Those that were at `compile`, from where schedules count.
     history : History
     seed : int
         Of the order of the samples.
@@ -30,6 +32,7 @@ class Standing(NamedTuple):
     """
 
     epoch: int
+    since: int
     history: History
     seed: int
     best: Best | None
@@ -50,6 +53,7 @@ def save(
         epoch=standing.epoch,
         extra={
             "history": standing.history.rows,
+            "since": standing.since,
             "seed": standing.seed,
             "best": None if best is None else best.state_dict(),
             "precision": None if recipe is None else recipe.name,
@@ -70,6 +74,7 @@ def restored(path: str | os.PathLike[str], net: Module, recipe: Recipe | None) -
     try:
         history = History(found.extra.get("history", []))
         seed = count("seed", found.extra.get("seed", 0), 0)
+        since = count("since", found.extra.get("since", 0), 0)
         state = found.extra.get("best")
         best = None if state is None else Best.from_state(state, found.arrays)
     except (TypeError, ValueError) as error:
@@ -87,4 +92,4 @@ def restored(path: str | os.PathLike[str], net: Module, recipe: Recipe | None) -
             net, optimizer=recipe.optimizer, scaler=recipe.scaler, schedule=recipe.schedule,
             rng=generators(net),
         )  # fmt: skip
-    return Standing(found.epoch, history, seed, best)
+    return Standing(found.epoch, since, history, seed, best)

@@ -17,6 +17,7 @@ from ..ops import is_on_host, ops_for
 from ..ops.dispatch import nn_ops_for
 from . import init
 from .autograd import Array, Operation, Tensor
+from .checks import count, number
 from .module import Module, Parameter, parameter_dtype
 from .products import product
 from .scopes import state
@@ -100,9 +101,8 @@ class Linear(Module):
         self, features_in: int, features_out: int, bias: bool = True, *,
         rng: init.Seed = None, dtype: DTypeLike = np.float32,
     ) -> None:  # fmt: skip
-        self.weight, self.bias = affine_parameters(
-            (features_out, features_in), bias, np.random.default_rng(rng), dtype
-        )
+        shape = count("features_out", features_out, 0), count("features_in", features_in, 0)
+        self.weight, self.bias = affine_parameters(shape, bias, np.random.default_rng(rng), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._apply(x, False)
@@ -149,6 +149,14 @@ def require_dtype(layer: Module, x: Tensor, weight: Parameter) -> None:
     if x.data.dtype != weight.data.dtype and state.precision is None:
         raise TypeError(
             f"{layer.label()}: input is {x.dtype}, weight {weight.dtype}; convert one of them"
+        )
+
+
+def require_floats(layer: Module, x: Tensor) -> None:
+    """Refuse whole numbers, whose results would be rounded to them."""
+    if x.data.dtype.kind != "f":
+        raise TypeError(
+            f"{layer.label()}: input is {x.dtype}; convert it, as by astype(np.float32)"
         )
 
 
@@ -229,6 +237,7 @@ class Softmax(Module):
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
+        require_floats(self, x)
         return SoftmaxOf(self.axis)(x)
 
     def flops(self, shape: tuple[int, ...]) -> int:
@@ -285,12 +294,11 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: init.Seed = None) -> None:
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"p must be at least 0 and less than 1; got {p}")
-        self.p = p
+        self.p = number("p", p, 0, 1, open_ends=")")
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Tensor) -> Tensor:
+        require_floats(self, x)
         if not self.training or self.p == 0.0:
             return x
         if is_on_host(x.data):

@@ -65,6 +65,7 @@ class Model:
         self.net = net
         self.history = History()
         self.epoch = 0
+        self._since = 0  # epochs that were done at `compile`
         self._compiled: Recipe | None = None
         self._seed = 0
         self._best: Best | None = None
@@ -113,7 +114,7 @@ class Model:
             Mixed: products of operands rounded to 16 bits, summed in single precision; parameters,
             losses and reductions in single precision; in fp16 the loss is scaled.
         schedule : Schedule, optional
-            Applied by the epoch.
+            Applied by the epoch; the first one after `compile` is its epoch 0.
         scaler : LossScaler, optional
             For "fp16-mixed"; by default one with its defaults.
         capture : {"auto", True, False}
@@ -132,13 +133,13 @@ class Model:
             dtype than `precision` says.
         """
         self._compiled = recipe_for(self.net, optimizer, loss, precision, schedule, scaler, capture)
-        self._best, self._graphs = None, Graphs()
+        self._since, self._best, self._graphs = self.epoch, None, Graphs()
         return self
 
     # -- training --------------------------------------------------------------------------------
 
     def fit(
-        self, x: Array, y: Array, epochs: int = 1, batch_size: int = 32, *,
+        self, x: Array, y: Array, epochs: int = 1, batch_size: int | None = None, *,
         validation_data: tuple[Array, Array] | None = None, shuffle: bool = True,
         drop_last: bool = False, seed: int | None = None, max_norm: float | None = None,
         max_value: float | None = None, patience: int | None = None,
@@ -152,8 +153,9 @@ class Model:
             NumPy, or CuPy where the network is; converted to the dtype of the parameters.
         y : array_like, shape (n, ...)
             Converted likewise; labels, and for a loss that was given all whole numbers, stay.
-        epochs, batch_size : int
-            The last batch of an epoch may be smaller.
+        epochs : int
+        batch_size : int, optional
+            By default 32, or all of fewer samples. The last batch of an epoch may be smaller.
         validation_data : (x, y), optional
             Judged after each epoch.
         shuffle : bool
@@ -231,7 +233,7 @@ class Model:
                 "x": loader.x, "y": loader.y, "epochs": epochs, "batch_size": batch_size,
                 "validation_data": held_out and (held_out.x, held_out.y), "shuffle": shuffle,
                 "drop_last": drop_last, "seed": seed, "max_norm": max_norm, "patience": patience,
-                "max_value": max_value, **recipe.described(self.epoch),
+                "max_value": max_value, **recipe.described(self.epoch - self._since),
             })  # fmt: skip
             self._seed = seed
             self._best = None if patience is None else self._best or Best()
@@ -240,7 +242,7 @@ class Model:
                     for _ in range(epochs):
                         if self._best is not None and self._best.is_over(patience):
                             break
-                        recipe.begin(loader, seed, self.epoch)
+                        recipe.begin(loader, seed, self.epoch, self._since)
                         row = self._graphs.epoch(
                             self.net, recipe, loader, self.epoch, max_norm, max_value, ranks,
                             advance,
@@ -373,7 +375,7 @@ class Model:
         ImportError
             safetensors is not installed.
         """
-        standing = keeping.Standing(self.epoch, self.history, self._seed, self._best)
+        standing = keeping.Standing(self.epoch, self._since, self.history, self._seed, self._best)
         keeping.save(path, self.net, self._compiled, standing)
 
     def load(self, path: str | os.PathLike[str]) -> Self:
@@ -397,5 +399,5 @@ class Model:
             another precision. Nothing is changed then.
         """
         standing = keeping.restored(path, self.net, self._compiled)
-        self.epoch, self.history, self._seed, self._best = standing
+        self.epoch, self._since, self.history, self._seed, self._best = standing
         return self

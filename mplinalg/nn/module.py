@@ -60,12 +60,14 @@ class Module:
     """A layer, or several: parameters, and `forward` from a tensor to a tensor.
 
     A subclass keeps parameters and modules as attributes, or modules in lists, and defines
-    `forward`. It is called with a tensor or an array.
+    `forward`. It is called with a tensor or an array. Generators that are attributes are kept in
+    checkpoints, so that a run that is resumed draws the same numbers.
 
     Attributes
     ----------
     training : bool
-        Whether layers that tell training from use (Dropout, BatchNorm2d) are to train.
+        Whether layers that tell training from use (Dropout, BatchNorm2d) are to train. False in
+        the thread that predicts or evaluates, for so long.
     buffers : tuple of str
         Attributes of this class that are saved, but not trained.
 
@@ -86,7 +88,7 @@ class Module:
     (5, 3)
     """
 
-    training = True
+    _trains = True
     draws_alike = False  # True: ranks that train together draw the same; there is a `draw`
     buffers: tuple[str, ...] = ()
     _place = ""
@@ -95,6 +97,15 @@ class Module:
         if isinstance(value, Module):
             value._place = name
         object.__setattr__(self, name, value)
+
+    @property
+    def training(self) -> bool:
+        """Set by `train` and `eval`."""
+        return self._trains and not state.in_use
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._trains = mode
 
     def forward(self, x: Tensor) -> Tensor:
         """The result."""
@@ -289,7 +300,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Have all modules train, or with False be used. Returns the module."""
         for _, module in self.named_modules():
-            if module.training is not mode:
+            if module._trains is not mode:
                 module.training = mode
         return self
 
@@ -392,7 +403,9 @@ def generators(net: Module, *, apart: bool = False) -> dict[str, np.random.Gener
     """Those of layers that draw random numbers, by name; `apart`: other ones on every rank."""
     found = {}
     for name, module in net.named_modules():
-        rng = getattr(module, "rng", None)
-        if isinstance(rng, np.random.Generator) and not (apart and module.draws_alike):
-            found[f"layer {name}"] = rng
+        if apart and module.draws_alike:
+            continue
+        for attribute, value in vars(module).items():
+            if isinstance(value, np.random.Generator):
+                found[f"layer {name}" + ("" if attribute == "rng" else f".{attribute}")] = value
     return found

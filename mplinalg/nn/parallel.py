@@ -216,7 +216,7 @@ class Ranks(Alone):
     def begin(self, net: Module, save: Callable[[str], Any], load: Callable[[str], Any]) -> None:
         named, buffers = list(net.named_parameters()), _buffers(net)
         self.check_alike({
-            "parameters": [(name, p.shape, p.dtype.str) for name, p in named],
+            "parameters": [(name, p.shape, p.dtype.str, p.requires_grad) for name, p in named],
             "buffers": [(name, a.shape, a.dtype.str) for name, a in buffers.items()],
         })  # fmt: skip
         parameters = [parameter for _, parameter in named]

@@ -10,6 +10,7 @@ from ..ops.dispatch import nn_ops_for
 from ..ops.nn import Patches
 from .autograd import Array, Operation, Tensor
 from .geometry import Geometry, pair
+from .layers import require_floats
 from .module import Module
 
 Pair = int | tuple[int, int]
@@ -116,6 +117,7 @@ class MaxPool2d(Module):
             raise ValueError(f"padding is half a kernel at most; got {padding=} of {kernel=}")
 
     def forward(self, x: Tensor) -> Tensor:
+        require_floats(self, x)
         require_images(self, x, None, f"the kernel {self.kernel}")
         if any(x.shape[k + 2] + 2 * self.padding[k] < self.kernel[k] for k in (0, 1)):
             raise ValueError(

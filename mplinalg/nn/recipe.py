@@ -75,15 +75,18 @@ class Recipe:
                     f"{parameter.dtype}: see Module.to"
                 )
         _check_places(net)
-        mine = self.optimizer.parameters
-        if {*map(id, mine)} != {*map(id, net.parameters())}:
+        mine, there = {*map(id, self.optimizer.parameters)}, net.parameters()
+        trained = {id(p) for p in there if p.requires_grad}
+        if not trained <= mine <= {*map(id, there)}:
             raise ValueError(
-                f"the optimizer has {len(mine)} parameters, and they are not the "
-                f"{len(net.parameters())} of the network"
+                f"the optimizer has {len(mine)} parameters, and they are not the {len(there)} of "
+                f"the network, nor the {len(trained)} with requires_grad"
             )
+        if not trained:
+            raise ValueError("no parameter of the network has requires_grad: none is trained")
 
     def described(self, epoch: int) -> dict[str, Any]:
-        """What ranks that train together must have in common, from this epoch on."""
+        """What ranks that train together must have in common, from this epoch of its own on."""
         start = self.optimizer.initial_lr
         return {
             "loss": getattr(self.loss, "__qualname__", type(self.loss)),
@@ -91,9 +94,9 @@ class Recipe:
             "schedule": [self.schedule.rate(start, epoch + k) for k in range(50)],
         }
 
-    def begin(self, loader: DataLoader, seed: int, epoch: int) -> None:
-        """Have the learning rate, and the order of the samples, of an epoch."""
-        self.schedule.apply(self.optimizer, epoch)
+    def begin(self, loader: DataLoader, seed: int, epoch: int, since: int) -> None:
+        """Have the learning rate, counted from epoch `since`, and the samples' order, of one."""
+        self.schedule.apply(self.optimizer, epoch - since)
         loader.rng = np.random.default_rng([seed, epoch])
 
     def backward(self, loss: Tensor) -> None:

@@ -19,6 +19,8 @@ from .usage import in_use
 
 __all__ = ["as_inputs", "pair", "tried_loader"]
 
+_BATCH = 32
+
 
 def as_inputs(x: Any, net: Module, name: str = "x") -> Array:
     """Real numbers in the dtype of the parameters, where these are.
@@ -37,7 +39,7 @@ def as_inputs(x: Any, net: Module, name: str = "x") -> Array:
 
 
 def tried_loader(
-    net: Module, recipe: Recipe, x: Any, y: Any, batch_size: int, *, whole: bool = False,
+    net: Module, recipe: Recipe, x: Any, y: Any, batch_size: int | None, *, whole: bool = False,
     shuffle: bool = False, drop_last: bool = False, ranks: int = 1,
 ) -> DataLoader:  # fmt: skip
     """Batches of data that fit: the first of them was tried, and all labels were looked at.
@@ -46,7 +48,8 @@ def tried_loader(
     ----------
     net, recipe
     x, y : array_like
-    batch_size : int
+    batch_size : int or None
+        None: 32, or all of fewer samples.
     whole : bool
         A batch that is larger than the data is the data, and no error.
     shuffle, drop_last : bool
@@ -59,14 +62,15 @@ def tried_loader(
     TypeError, ValueError
         Something does not fit.
     """
-    size = count("batch_size", batch_size)
+    size = _BATCH if batch_size is None else count("batch_size", batch_size)
     x = as_inputs(x, net)
     y = _as_array(y, net, "y")
     if not recipe.keeps_integers or (y.dtype.kind == "f" and not recipe.has_labels):
         y = as_inputs(y, net, "y")
-    size = min(size, max(len(x), 1)) if whole else size
+    if whole or batch_size is None:
+        size = min(size, max(len(x), 1))
     loader = DataLoader(x, y, size, shuffle, drop_last=drop_last)
-    with in_use(net, recipe.precision):
+    with in_use(recipe.precision):
         prediction = net(x[: loader.batch_size])
         if recipe.has_labels:
             if prediction.ndim != 2:
@@ -98,7 +102,7 @@ def _check_single(net: Module, recipe: Recipe, x: Array) -> None:
         return y
 
     if any(isinstance(module, BatchNorm2d) for _, module in net.named_modules()):
-        with in_use(net, recipe.precision), observed(look):
+        with in_use(recipe.precision), observed(look):
             net(x)
 
 

@@ -16,6 +16,7 @@ __all__ = ["current_precision", "no_grad", "observed", "precision_scope", "requi
 
 class _State(threading.local):
     records = True
+    in_use = False  # layers are used, whatever `Module.training` was set to
     precision: str | None = None
     observer: Observer | None = None
 

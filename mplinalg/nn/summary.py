@@ -52,6 +52,6 @@ def _results(net: Module, shape: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
 
     parameters = net.parameters()
     dtype = parameters[0].dtype if parameters else np.dtype(np.float32)
-    with in_use(net), observed(note):
+    with in_use(), observed(note):
         net(np.zeros((1, *shape), dtype))
     return found

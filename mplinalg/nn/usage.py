@@ -16,7 +16,7 @@ from .history import Evaluation
 from .module import Module
 from .parallel import Alone
 from .recipe import Recipe
-from .scopes import no_grad, precision_scope
+from .scopes import no_grad, precision_scope, state
 from .training import named_fault
 
 __all__ = ["in_use", "judged", "modes_kept", "predicted"]
@@ -35,14 +35,17 @@ def modes_kept(net: Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_use(net: Module, precision: str | None = None) -> Iterator[None]:
-    """Layers as they are used, and no graph; afterwards as they were.
+def in_use(precision: str | None = None) -> Iterator[None]:
+    """Layers as they are used, and no graph, in this thread; others may use or train them.
 
     Of what is not finite NumPy does not warn: it is in the result, and who cares looks there.
     """
-    with modes_kept(net), np.errstate(all="ignore"), no_grad(), precision_scope(precision):
-        net.eval()
-        yield
+    before, state.in_use = state.in_use, True
+    try:
+        with np.errstate(all="ignore"), no_grad(), precision_scope(precision):
+            yield
+    finally:
+        state.in_use = before
 
 
 def predicted(net: Module, x: Array, size: int, precision: str | None) -> Array:
@@ -54,7 +57,7 @@ def predicted(net: Module, x: Array, size: int, precision: str | None) -> Array:
         It does not give one result for each sample.
     """
     parts = []
-    with in_use(net, precision):
+    with in_use(precision):
         for k in range(0, max(len(x), 1), size):
             part = x[k : k + size]
             found = net(part).data
@@ -77,7 +80,7 @@ def judged(net: Module, recipe: Recipe, loader: DataLoader, ranks: Alone) -> Eva
     """
     losses: list[float] = []
     seen = correct = 0
-    with in_use(net, recipe.precision):
+    with in_use(recipe.precision):
         for batch in loader:
             x, y = ranks.share(*batch)
             first, seen = seen, seen + len(batch[0])

@@ -27,6 +27,9 @@ _TAPS = 32
 _REGISTER = 64
 _FEW = 2**13
 """Logits up to which one loop is faster than passes of NumPy, whose exponentials are faster."""
+_ROWS = 1024
+"""Rows that are summed up one by one, before their sums are: a million in one go would cost single
+precision four digits."""
 _WINDOW = 255
 """Entries of a window whose places are numbered by one byte, and one number more."""
 
@@ -190,14 +193,21 @@ class NumpyNn(ArrayNn):
         like, out = flat[:0], flat
         if y is not None:
             like, out = y.reshape(flat.shape), np.empty_like(flat)
-        db = np.empty(channels, grad.dtype)
+        blocks = [slice(k, k + _ROWS) for k in range(0, max(n, 1), _ROWS)]
+        sums = np.empty((len(blocks), channels), grad.dtype)
+
+        def add_up(first: int, last: int) -> None:
+            for rows, db in zip(blocks, sums, strict=True):
+                kernel(flat[rows], like[rows], out[rows], db, first, last)
+
         cost = 3 * grad.nbytes / max(channels, 1) / BYTE_RATE
-        threads.run_chunks(lambda *some: kernel(flat, like, out, db, *some), channels, cost, grain)
-        return out.reshape(grad.shape), db
+        threads.run_chunks(add_up, channels, cost, grain)
+        return out.reshape(grad.shape), sums[0] if len(sums) == 1 else sums.sum(axis=0)
 
     def softmax_loss(self, z: Array, labels: Array, dz: Array) -> Any:
         if z.size > _FEW or z.dtype != dz.dtype:
             return super().softmax_loss(z, labels, dz)
+        labels = labels.astype(np.int64, copy=False)  # of any byte order, by one kernel
         loss = compiled("nn.activations").softmax_loss(np.ascontiguousarray(z), labels, dz)
         return dz.dtype.type(loss)
 

@@ -19,7 +19,7 @@ from .ranks import on_ranks, well
     ("data", "message"),
     [
         (np.ma.masked_array([1.0, 2.0], mask=[0, 1]), "masked arrays"),
-        ([Tensor([1.0]), Tensor([2.0])], "object arrays"),
+        ([Tensor([1.0]), Tensor([2.0])], "a tensor is no array"),
         (None, "object arrays"),
         (["1", "2"], "numeric"),
     ],

@@ -334,6 +334,34 @@ def test_an_operation_whose_gradient_has_the_wrong_shape():
         Wrong()(x).backward()
 
 
+@pytest.mark.parametrize("returned", [lambda g: (g, g), lambda g: None, lambda g: g, lambda g: ()])
+def test_an_operation_that_returns_no_gradient_for_each_input(returned):
+    class Twice(Operation):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, grad):
+            return returned(2 * grad)
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(RuntimeError, match="backward of Twice must return a tuple of 1"):
+        Twice()(x).sum().backward()
+
+
+@pytest.mark.parametrize("kind", [list, Tensor])
+def test_gradients_of_an_operation_that_are_made_arrays(kind):
+    class Twice(Operation):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, grad):
+            return (kind([2.0, 2.0, 2.0]),)
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    Twice()(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [2.0, 2.0, 2.0])
+
+
 def test_mixed_dtypes_keep_that_of_the_leaf():
     x = Tensor(np.ones(2, np.float32), requires_grad=True)
     y = Tensor(np.ones(2, np.float64), requires_grad=True)
@@ -374,7 +402,22 @@ def test_tensors_keep_their_array():
     assert Tensor(x).data is a
     assert Tensor([1, 2]).dtype == np.dtype(int)
     assert (len(x), x.ndim, x.size, Tensor(2.5).item()) == (3, 1, 3, 2.5)
-    assert repr(x) == "Tensor(array([1., 1., 1.]))"
+    assert repr(x) == f"{x}" == "Tensor(array([1., 1., 1.]))"
+
+
+def test_one_number():
+    x = Tensor(np.float32(0.125))
+    assert (float(x), f"{x:.2e}") == (0.125, "1.25e-01")
+    with pytest.raises(ValueError, match="size 1"):
+        float(Tensor(np.ones(3)))
+
+
+def test_numpy_makes_no_array_of_objects_of_it():
+    x = Tensor(np.ones(3))
+    for function in (np.asarray, np.argmax, np.stack):
+        with pytest.raises(TypeError, match="a tensor is no array: take its data"):
+            function(x)
+    np.testing.assert_array_equal((np.full(3, 2.0) * x).data, 2.0)
 
 
 # -- devices -------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from mplinalg.nn import (
+    AvgPool2d,
     Dropout,
     Flatten,
     Linear,
+    MaxPool2d,
     Module,
     Parameter,
     ReLU,
@@ -396,3 +398,26 @@ def test_biases_and_relu_in_one_pass(shape, dtype, rng):
             ):
                 np.testing.assert_array_equal(one, two)
             np.testing.assert_array_equal(g, before)
+
+
+@pytest.mark.parametrize("shape", [(200_000, 1), (200_000, 1, 1, 1)])
+def test_gradients_of_biases_of_many_rows(shape):
+    """Summed up one by one they would be wrong in the third digit."""
+    grad = np.full(shape, 0.1, np.float32)
+    _, db = NumpyNn().bias_gradient(grad, None)
+    assert db == pytest.approx(len(grad) * float(np.float32(0.1)), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer", [MaxPool2d(3, 2, 1), AvgPool2d(2), Softmax(), Dropout(0.2), Dropout(0.2).eval()]
+)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.bool_])
+def test_whole_numbers_are_not_rounded_to(layer, dtype):
+    with pytest.raises(TypeError, match=f"{type(layer).__name__}.*: input is {np.dtype(dtype)}"):
+        layer(np.ones((1, 1, 4, 4), dtype))
+
+
+@pytest.mark.parametrize("sizes", [(3.0, 2), ("3", 2), (2, None), (True, 2), (-1, 2)])
+def test_sizes_that_are_none(sizes):
+    with pytest.raises((TypeError, ValueError), match="features_"):
+        Linear(*sizes)

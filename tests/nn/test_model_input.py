@@ -386,3 +386,13 @@ def test_training_on_a_device_is_training():
         for name in ("loss", "val_loss", "accuracy"):
             assert np.allclose(device.history[name], host.history[name], rtol=1e-5, atol=0)
         assert device.predict(data[0]).shape == (60, 2)
+
+
+def test_few_samples_are_one_batch():
+    x = np.linspace(0, 1, 20)[:, None]
+    net = nn.Linear(1, 1, rng=0)
+    model = nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+    model.fit(x, 2 * x, 3)
+    other = nn.Model(nn.Linear(1, 1, rng=0))
+    other.compile(nn.optim.SGD(other.net.parameters(), lr=0.1), "mse").fit(x, 2 * x, 3, 20)
+    assert np.array_equal(net.weight.data, other.net.weight.data)

@@ -294,3 +294,26 @@ def test_training_goes_on_in_the_precision_that_it_began_in(saved, here, tmp_pat
         second.load(tmp_path / "a.safetensors")
     assert second.epoch == 0
     assert is_same(second.net.state_dict(), state)
+
+
+class Noise(nn.Module):
+    """A layer of the user's with a generator under a name of its own."""
+
+    def __init__(self, seed):
+        self.source = np.random.default_rng(seed)
+
+    def forward(self, x):
+        return x + self.source.standard_normal(x.shape).astype(np.float32) if self.training else x
+
+
+def test_generators_of_other_names_go_on(tmp_path, rng):
+    def model(seed):
+        net = nn.Sequential(Noise(seed), nn.Linear(3, 1, rng=seed))
+        return nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+
+    x = rng.standard_normal((8, 3))
+    through, first, second = model(0), model(0), model(1)
+    through.fit(x, x[:, :1], 4, 4)
+    first.fit(x, x[:, :1], 2, 4, save_to=tmp_path / "c")
+    second.load(tmp_path / "c").fit(x, x[:, :1], 2, 4)
+    assert is_same(second.net.state_dict(), through.net.state_dict())

@@ -194,6 +194,19 @@ def test_networks_that_differ():
         assert "rank 1 of 2 differs from rank 0 in parameters: all ranks take" in str(one)
 
 
+def test_a_parameter_that_one_rank_alone_trains():
+    x, y = drawn()
+
+    def work(comm):
+        net = nn.Sequential(nn.Linear(3, 2, rng=0, dtype=np.float64))
+        net[0].bias.requires_grad = comm.rank == 0
+        made = nn.optim.GD(net.parameters(), lr=0.1)
+        nn.Model(net).compile(made, "cross_entropy", precision="fp64").fit(x, y, comm=comm)
+
+    for one in on_ranks(2, work)[0]:
+        assert "rank 1 of 2 differs from rank 0 in parameters: all ranks take" in str(one)
+
+
 def test_a_communicator_that_breaks_is_not_asked_again():
     class Broken(Threaded):
         calls = 0

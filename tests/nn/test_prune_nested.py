@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -193,6 +196,27 @@ def test_ranks_draw_the_same_models(batch_size):
         np.testing.assert_allclose(weights(model), weights(alone), rtol=0, atol=1e-13)
         state = model.net.rng.bit_generator.state
         assert state == alone.net.rng.bit_generator.state
+
+
+def test_threads_that_use_two_models(monkeypatch):
+    """One thread comes while the masks of the other are in place."""
+    both, within = prune.nested(mlp()).eval(), threading.Event()
+    x = data()[0]
+    expected = {name: both.run(name, x).data for name in both.names}
+    forward = type(both.net).forward
+
+    def slow(net, x):
+        within.set()
+        time.sleep(0.05)
+        return forward(net, x)
+
+    monkeypatch.setattr(type(both.net), "forward", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(both.run, "high", x)
+        assert within.wait(10)
+        second = pool.submit(both.run, "low", x)
+    assert np.array_equal(first.result().data, expected["high"])
+    assert np.array_equal(second.result().data, expected["low"])
 
 
 def test_parameters_are_back_after_an_error():

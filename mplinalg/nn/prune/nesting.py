@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ Array = Any
 __all__ = ["Nested", "nested"]
 
 _DEFAULT = {"low": 0.5, "medium": 0.75, "high": 0.9}
+_one_at_a_time = threading.RLock()
+"""Masks stand in the places of the parameters for as long as a model computes."""
 
 
 def nested(
@@ -180,7 +183,7 @@ class Nested(Module):
 
     def run(self, name: str, x: Any) -> Tensor:
         """What a model gives, in training too: the sum of several losses trains several."""
-        with self._masked(self._number(name)):
+        with _one_at_a_time, self._masked(self._number(name)):
             return self.net(x)
 
     @contextlib.contextmanager
