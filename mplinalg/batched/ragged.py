@@ -172,7 +172,7 @@ class Ragged:
         xp : module
             The array namespace: numpy or cupy.
         """
-        sizes = _integers(shapes, "shapes")
+        sizes, dtype = _integers(shapes, "shapes"), _of_numbers(dtype)
         if sizes.ndim != 2 or not 1 <= sizes.shape[1] <= 2 or (sizes < 0).any():
             raise ValueError(f"shapes must be of shape (N, 1) or (N, 2), not negative: {sizes}")
         counts = np.prod(sizes, axis=1)
@@ -206,7 +206,7 @@ class Ragged:
         ValueError
             If they differ in their number of dimensions, or it is neither 1 nor 2.
         """
-        members = list(arrays)
+        members, dtype = list(arrays), None if dtype is None else _of_numbers(dtype)
         if not members:
             return cls._of(np.empty(0, dtype), np.empty(0, np.int64), np.empty((0, 2), np.int64))
         members, seen = uniform(members, "arrays", dtype)
@@ -379,6 +379,14 @@ def uniform(
     members = [x.astype(wanted, copy=False) for x in members]
     members = [x if getattr(x.flags, "aligned", True) else x.copy() for x in members]
     return members, batched_ops_for(*members).listed(members)
+
+
+def _of_numbers(dtype: DTypeLike) -> np.dtype[Any]:
+    """Bytes are copied as they are: those of an object would be a reference that nobody counts."""
+    found = np.dtype(dtype)
+    if found.kind not in "biufc":
+        raise TypeError(f"dtype must be one of numbers, got {found}")
+    return found
 
 
 def _integers(x: ArrayLike, name: str) -> Array:

@@ -49,7 +49,7 @@ class _Factors:
     """Low-precision factors of diag(rows) A diag(cols), which solve with A."""
 
     def __init__(self, a: Array, definite: bool, fmt: Format) -> None:
-        self._ops, self._definite = batched_ops_for(a), definite
+        self._ops = batched_ops_for(a)
         xp, (count, n, _) = self._ops.xp, a.shape
         size = _parts(xp, a)
         if definite:

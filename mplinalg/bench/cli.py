@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 import warnings
@@ -72,6 +71,7 @@ def _solve(args: argparse.Namespace) -> int:
 
     from mplinalg import solve
     from mplinalg.bench.files import check_target, read_array, write_array
+    from mplinalg.precision import backward_bound
 
     if args.output is None and not args.json:
         raise ValueError("solve: give -o FILE for the answer, or --json for the report alone")
@@ -105,9 +105,13 @@ def _solve(args: argparse.Namespace) -> int:
     unit = float(np.finfo(x.dtype).eps) / 2
     errors = np.asarray(report.backward_error)
     # --refine none and --tol may ask for less than working precision
-    poor = not report.status.is_success or not np.all(errors <= math.sqrt(len(a)) * unit)
+    poor = not report.status.is_success or not np.all(errors <= backward_bound(a.shape[-1], unit))
     if poor and not lines:
         lines = [report.status.advice]
+        if report.status.is_success:
+            lines = [
+                f"the backward error is {np.max(errors):.1e}: less was asked for than is usual"
+            ]
         print(f"warning: {lines[0]}", file=sys.stderr)
     warned = poor or any(issubclass(w.category, LinAlgWarning) for w in caught)
     status = WARNED if warned else SOLVED

@@ -270,6 +270,8 @@ def cho_solve(
         x, report, message = c_and_lower._solve(b, "N", check_finite, refine, tol, full_output)
         warn(message)
         return (x, report) if full_output else x
+    if isinstance(c_and_lower, Factored):
+        raise TypeError("cho_solve takes factors of cho_factor; these are lu_factor's: lu_solve")
     if is_on_device(c_and_lower[0]):
         return solve_plain_tuple(
             lambda: _device_solve(*c_and_lower, b, check_finite), refine, tol, full_output

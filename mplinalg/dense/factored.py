@@ -22,9 +22,6 @@ from .memory import within_memory
 Array = NDArray[Any]
 
 _LAPACK = frozenset(np.dtype(c) for c in "fdFD")
-_PROBE_SEED = 20020101
-_FEW = 4
-"""Up to so many right-hand sides are solved with what factors there are."""
 
 
 class Factored:
@@ -106,11 +103,10 @@ class Factored:
         -------
         float, or ndarray of the batch shape
         """
-        if self._info is not None:
-            return 0.0
         if self._a.size == 0:
             return np.ones(self._members.shape) if self._members.ndim else 1.0
-        values = [m.climbed.rcond for m in self._members.flat]
+        # a member that is singular has no factors
+        values = [0.0 if m is None else m.climbed.rcond for m in self._members.flat]
         if self._members.ndim == 0:
             return float(values[0])
         return np.reshape(np.array(values, dtype=float), self._members.shape)

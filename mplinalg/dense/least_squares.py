@@ -248,7 +248,8 @@ def _refined(
         inner_iterations=state.inner,
         backward_error=error,
         componentwise_error=None,
-        forward_error_bound=np.maximum(error, working.unit_roundoff) * kappa * (2 + kappa * ratio),
+        # the rounding of the residual may hide a few u
+        forward_error_bound=(error + 4 * working.unit_roundoff) * kappa * (2 + kappa * ratio),
         rcond=factored.triangle.rcond,
         overflows=factored.counters.overflows,
         underflows=factored.counters.underflows,

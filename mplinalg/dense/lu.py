@@ -297,6 +297,8 @@ def lu_solve(
         )
         warn(message)
         return (x, report) if full_output else x
+    if isinstance(lu_and_piv, Factored):
+        raise TypeError("lu_solve takes factors of lu_factor; these are cho_factor's: cho_solve")
     flag = _trans(trans)
     lu, piv = lu_and_piv
     if is_on_device(lu):

@@ -23,7 +23,6 @@ from .rungs import Options, cheapest_format, pays_low_precision
 
 Array = NDArray[Any]
 
-_LAPACK = frozenset(np.dtype(c) for c in "fdFD")
 _PROBE_SEED = 20020101
 _FEW = 4
 """Up to so many right-hand sides are solved with what factors there are."""

@@ -167,6 +167,8 @@ def qr(
     if low and not fits:
         _warn(f"precision={pinned} applies to mode='economic' without pivoting and m >= n only")
     a2 = arguments.to_dtype(a1, dtype)
+    if check_finite and a2 is not a1:  # a wider dtype may hold what this one does not
+        validate.check_finite(a2)
     overwrite = bool(overwrite_a) or a2 is not a1
 
     def one(x: Array) -> tuple[tuple[Any, ...], SolveReport]:

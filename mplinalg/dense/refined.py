@@ -137,7 +137,9 @@ def _verdict(
     if not ascent.converged:
         if rcond is None:
             rcond = ascent.factors.rcond(system.norm1(), system.b.dtype)
-        if rcond < eps:
+        # of factors whose pivots have grown, rcond is not that of A
+        grown = ascent.rung.method != QR and ascent.factors.growth(matrix.amax) > _GROWN
+        if rcond < eps and not grown:
             return Status.ILL_CONDITIONED, messages.ill_conditioned(rcond), rcond
         return Status.STAGNATED, messages.stagnated(omega, rcond), rcond
     lost = _out_of_range(matrix, ascent, x, b)

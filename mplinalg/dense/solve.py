@@ -138,6 +138,7 @@ def solve(
     >>> report.precision, report.status.name, bool(report.backward_error < 1e-15)
     ('fp32', 'CONVERGED', True)
     """
+    lower = bool(lower)
     is_default = (
         precision == "auto" and refine == "auto" and residual == "working" and tol is None
         and max_iter is None and not (transposed or full_output)
@@ -191,6 +192,7 @@ def _options(
     arguments.choice("residual", residual, validate.RESIDUALS)
     arguments.tolerance(tol, max_iter)
     fmt = arguments.precision_option(precision, dtype)
+    fallback = bool(fallback) or (fmt is None and refine == "auto")  # nothing is pinned
     return Options(fmt, refine, residual, tol, max_iter, fallback)
 
 
@@ -225,18 +227,16 @@ class _System:
             structure = structures.detect(a)
         ops = ops_for(a)
         first = self.options.first_format(ops, n, nrhs, a.dtype, structure)
-        is_direct = is_on_host(a) and self._is_plain and first is working_format(a.dtype)
-        if is_direct and self.check_finite:
+        is_sparse = structure in structures.SPARSE_KINDS
+        is_working = first is working_format(a.dtype)
+        is_direct = is_on_host(a) and self._is_plain and (is_working or is_sparse)
+        if self.check_finite and (is_direct or is_sparse):  # also what is not read
             validate.check_finite(a)
-        if is_direct or (is_on_host(a) and self._is_plain and structure in structures.SPARSE_KINDS):
-            if not is_direct and self.check_finite:
-                validate.check_finite(a)
+        if is_direct:
             answer = self._direct(a, b, structure)
             if answer is not None:
                 return answer
-        if structure in structures.SPARSE_KINDS:
-            if self.check_finite:  # also what is not read
-                validate.check_finite(a)
+        if is_sparse:
             a = effective_matrix(ops.xp, a, structure, self.lower)
             structure = structures.GENERAL
         return self._on_ladder(validate.to_lapack_layout(a), b, structure, first)

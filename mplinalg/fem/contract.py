@@ -217,6 +217,9 @@ def _compute(precision: str | Format, dtype: np.dtype[Any]) -> Format | None:
 def _by_einsum(xp: Any, subscripts: str, arrays: list[Array]) -> Any:
     """Of dtypes that no matrix product is fast for: exact for integers."""
     terms = notation.parse(subscripts, tuple(a.shape for a in arrays))
+    if 0 in terms.sizes.values():  # NumPy's einsum may write beyond a result without entries
+        dtype = np.result_type(*(a.dtype for a in arrays)).newbyteorder("=")
+        return xp.zeros(terms.shape, dtype)[()]
     if not subscripts.isascii():  # letters that einsum does not know
         number = {index: k for k, index in enumerate(terms.sizes)}
         lists = [[number[index] for index in term] for term in (*terms.inputs, terms.output)]
@@ -235,3 +238,5 @@ def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if not np.can_cast(dtype, out.dtype, "safe"):
         raise TypeError(f"out of dtype {out.dtype} cannot hold a result of dtype {dtype}")
+    if not getattr(out.flags, "writeable", True):  # kernels write to its address
+        raise ValueError("out is read-only")

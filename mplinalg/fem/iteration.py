@@ -40,6 +40,8 @@ _REPLACED = 0.01
 """What is left of a residual when the true one takes its place."""
 _ALIKE = 0.1
 """By how much it may differ from that of the recurrence, relatively, without a new start."""
+_LOOKED_AT = 100
+"""Iterations in a low precision after which the true residual is looked at."""
 _METHOD = "conjugate gradients"
 
 
@@ -126,6 +128,8 @@ class Iteration:
                     f"iteration {self.iterations + 1}."
                 )
             self.iterations += not outcome
+            if not outcome and fmt is not self.working and self.iterations % _LOOKED_AT == 0:
+                outcome = self._drifted(descent, level.scale)
             if not outcome and self.iterations >= self.limit:
                 outcome = "not converged"
             if outcome or descent.size <= max(_REPLACED * self.left, 0.7 * self.goal):
@@ -144,6 +148,12 @@ class Iteration:
     def is_met(self) -> bool:
         """Whether the residual meets its test; NaN does not."""
         return self.left <= self.goal
+
+    def _drifted(self, descent: Descent, scale: float) -> str:
+        """ "stagnated" if the recurrence goes down, or will, and the true residual does not."""
+        x = descent.x.astype(self.u.dtype, copy=False) * scale
+        _, left = self._residual(self.u + x)
+        return "" if left <= 2 * descent.size or left <= 0.5 * self.left else "stagnated"
 
     def _add(self, x: Array) -> None:
         """u + x is the new u, if its residual is smaller."""

@@ -24,9 +24,10 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
     ----------
     mesh : StructuredMesh
     basis : TensorBasis
-    f : float or callable
-        A number, or a function of the coordinates, `dim` arrays of one shape, that returns an
-        array of that shape; or with (ncomp,) before it, for a vector.
+    f : float, array, or callable
+        A number; values at the quadrature points, shape ``(nelem, q, ..., q)``; or a function of
+        the coordinates, `dim` arrays of one shape, that returns an array of that shape. For a
+        vector with (ncomp,) before it.
 
     Returns
     -------
@@ -35,7 +36,7 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
     Raises
     ------
     ValueError
-        f returns another shape; or as `StructuredMesh.geometry`.
+        f is, or returns, an array of another shape; or as `StructuredMesh.geometry`.
     TypeError
         f is complex, or not numeric.
 
@@ -51,11 +52,15 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
     mapped = mesh.mapped(basis)
     step = max(1, _CHUNK // basis.q**mesh.dim)
     parts = []
+    given = f if callable(f) else _at_points(f, (mesh.nelem, *(basis.q,) * mesh.dim))
     for start in range(0, mesh.nelem, step):
         geometry = mapped.at(np.arange(start, min(start + step, mesh.nelem)))
         shape = geometry.weights.shape
-        values = f(*np.moveaxis(geometry.points, 1, 0)) if callable(f) else f
-        values = np.asarray(real_array(values, "f"), np.float64)
+        if callable(given):
+            values = given(*np.moveaxis(geometry.points, 1, 0))
+            values = np.asarray(real_array(values, "f"), np.float64)
+        else:
+            values = given[:, start : start + step]
         if values.shape[1:] == shape:
             values = np.moveaxis(values, 0, 1)
         elif values.shape in ((), shape):
@@ -64,3 +69,13 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
             raise ValueError(f"f must return shape {shape} or (ncomp, ...), got {values.shape}")
         parts.append(basis.interp_t(values * geometry.weights[:, None]))
     return mesh.scatter(np.concatenate(parts), basis)
+
+
+def _at_points(f: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Values that are given, with the components before `shape`."""
+    values = np.asarray(real_array(f, "f"), np.float64)
+    if values.shape in ((), shape):
+        return np.broadcast_to(values, shape)[None]
+    if values.shape[1:] != shape:
+        raise ValueError(f"f must be of shape {shape} or (ncomp, ...), got {values.shape}")
+    return values

@@ -91,6 +91,11 @@ class Refinement:
     foretold: Callable[[], list[float]] | None = None
     magnitude: Magnitude | None = None
 
+    @property
+    def _last_step(self) -> float:
+        """Relative size of a last correction with extended residuals that x is believed after."""
+        return (1e3 if self.is_last else 8.0) * self.criterion.unit_roundoff
+
     def init(self, x: Array, b: Array) -> State:
         """Residual and errors of the first x; finished columns are frozen at once."""
         k = x.shape[1]
@@ -147,7 +152,9 @@ class Refinement:
             return True
         if state.iterations >= self.max_iter:
             met = self.criterion.is_met(state.errors)
-            if not self.is_last and not self.extended:
+            if self.extended:  # the corrections tell what is left of the error
+                met &= state.step_size <= self._last_step * state.errors.x_size
+            elif not self.is_last:
                 met &= state.errors.berr <= self.criterion.limiting_accuracy
             active = state.active
             state.verdict[active] = np.where(met[active], Verdict.CONVERGED, Verdict.STAGNATED)
@@ -199,7 +206,7 @@ class Refinement:
             halves = contraction <= _HALF
             settled = small | ~halves
             # the last step that contracted bounds what is left of the error
-            good = met & (small | (step_size <= 1e3 * u * new.x_size))
+            good = met & (small | (step_size <= self._last_step * new.x_size))
             better = finite & (halves | small)
         else:
             small = self.criterion.is_best(new)

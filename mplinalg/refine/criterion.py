@@ -83,9 +83,9 @@ class Criterion:
     unit_roundoff : float
         u of the working precision.
     tol : float, optional
-        Bound on omega; sqrt(n) u by default, half of it for complex data, where the norms used
-        here may differ from the Euclidean moduli by as much. If given, a column is finished as
-        soon as omega meets it.
+        Bound on omega; sqrt(n) u by default. For complex data omega is to be half of it, as the
+        norms used here may differ from the Euclidean moduli by as much. If given, a column is
+        finished as soon as omega meets it.
     """
 
     ops: Ops
@@ -98,9 +98,9 @@ class Criterion:
     @property
     def omega_bound(self) -> float:
         """The bound on omega."""
-        if self.tol is not None:
-            return self.tol
-        bound = max(math.sqrt(self.n), 1.0) * self.unit_roundoff
+        bound = self.tol
+        if bound is None:
+            bound = max(math.sqrt(self.n), 1.0) * self.unit_roundoff
         return bound / 2 if self.is_complex and self.n > 4 else bound
 
     @property

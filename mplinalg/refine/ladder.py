@@ -109,6 +109,7 @@ class Ladder:
         rungs = list(self.rungs if self.fallback else self.rungs[:1])
         for i, rung in enumerate(rungs):
             factors = probe = None  # the memory of the rung before is free for the next
+            self._rcond = None  # its estimate is worth no more than its factors
             factors = self.factorize(rung)
             following = rungs[i + 1] if i + 1 < len(rungs) else None
             if not factors.is_usable:

@@ -126,7 +126,11 @@ class Factored:
         tol: float | None = None, max_iter: int | None = None, fallback: bool = True,
         full_output: bool = False,
     ) -> Any:  # fmt: skip
-        """x = A^-1 b; keywords, results, errors and warnings as those of `tiled.solve`."""
+        """x = A^-1 b; keywords, results, errors and warnings as those of `tiled.solve`.
+
+        With ``refine=None`` x is as good as the format of the factors. A `b` of a wider dtype than
+        A's (complex, or double for a single-precision A) is a TypeError.
+        """
         options = options_of(self._pinned, refine, residual, tol, max_iter, fallback)
         return self._solve(right_hand_sides(b, self.shape[0]), options, full_output)
 

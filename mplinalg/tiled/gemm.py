@@ -15,7 +15,7 @@ from .identity import identified, identity_bytes
 from .limits import Limit
 from .local import as_executor
 from .matrix import StoreSource, TiledMatrix, matrix_store
-from .plan import list_bytes, more_bytes, needed
+from .plan import LimitTooSmall, less, list_bytes, more_bytes, needed
 from .progress import bar, quiet
 from .running import run_rest
 from .sources import Blocks, Named, as_source
@@ -102,21 +102,45 @@ def gemm(
         alpha = alpha.real
     executor = as_executor(executor, memory_limit)
     require_resumable(workdir, resume, executor)
-    room = executor.memory_limit // dtype.itemsize
     most = min(max(m, n, k), executor.largest_tile)
-    width = tile_option(tile) if tile is not None else widest(most, 1, lambda w: 8 * w**2 <= room)
-    square = min(room // width**2, 10**6)
-    # g^2 tiles of C, and two lines of g tiles of A and of B
-    together = max(1, int(np.sqrt(square + 4)) - 2)
+
+    def cut(limit: int) -> tuple[int, int]:
+        """The width of tiles, and how many of C in a row are computed together."""
+        room = limit // dtype.itemsize
+        if tile is not None:
+            width = tile_option(tile)
+        else:
+            width = widest(most, 1, lambda w: 8 * w**2 <= room)
+        square = min(room // width**2, 10**6)
+        # g^2 tiles of C, and two lines of g tiles of A and of B
+        return width, max(1, int(np.sqrt(square + 4)) - 2)
+
+    def needs(limit: int) -> tuple[int, int, int]:
+        """Bytes, tasks, and tiles."""
+        width, _ = cut(limit)
+        blocks = [-(-size // width) for size in (m, n, k)]
+        results = blocks[0] * blocks[1]
+        rows, terms, columns = (min(size, width) for size in (m, k, n))
+        least = (rows * terms + terms * columns + rows * columns) * dtype.itemsize if results else 0
+        if workdir is not None:
+            parts = Grid((m, k), (width, width)), Grid((k, n), (width, width))
+            least = max(least, *(identity_bytes(part, dtype) for part in parts))
+        tiles = results + (blocks[0] + blocks[1]) * blocks[2]
+        return least, results * (blocks[2] + 1), tiles
+
+    def bytes_of(limit: int) -> int:
+        least, *listed = needs(limit)
+        return least + list_bytes(*listed)
+
+    limit = enough = executor.memory_limit
+    while (least := bytes_of(enough)) > enough:
+        enough = least
+    if enough > limit:  # before anything is read
+        listed = needs(limit)[1:] if tile is not None else ()
+        raise LimitTooSmall(less(bytes_of, limit, enough), limit, *listed)
+    width, together = cut(limit)
     grids = Grid((m, k), (width, width)), Grid((k, n), (width, width))
-    blocks = [len(parts) for parts in (grids[0].rows, grids[1].columns, grids[0].columns)]
-    results = blocks[0] * blocks[1]
-    tiles = results + (blocks[0] + blocks[1]) * blocks[2]
-    rows, terms, columns = (min(size, width) for size in (m, k, n))
-    least = (rows * terms + terms * columns + rows * columns) * dtype.itemsize if results else 0
-    if workdir is not None:
-        least = max(least, *(identity_bytes(part, dtype) for part in grids))
-    executor.require(least, results * (blocks[2] + 1), tiles)  # before anything is read
+    tiles = needs(limit)[2]
     program = gemm_program(*grids, dtype, alpha, together)
     grid = Grid((m, n), (width, width))
     held = m * n * dtype.itemsize

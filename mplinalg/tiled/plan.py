@@ -17,7 +17,7 @@ import heapq
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args, overload
 
@@ -25,7 +25,8 @@ from .tasks import Key, Program
 from .traffic import Traffic
 
 __all__ = [
-    "TOGETHER", "LimitTooSmall", "Plan", "Step", "list_bytes", "make_plan", "more_bytes", "needed",
+    "TOGETHER", "LimitTooSmall", "Plan", "Step", "less", "list_bytes", "make_plan", "more_bytes",
+    "needed",
 ]  # fmt: skip
 
 _NEVER = 2**62
@@ -40,12 +41,28 @@ _TASK_ALONE, TILE_BYTES = 288, 1024
 TOGETHER = 4096
 """Tasks of a list, at most, where each has tiles of its own: small ones take less than it does."""
 _UNCOUNTED = 2**24
+_CLOSE = 16
+"""The part of a figure by which it may be larger than the least that does."""
 
 
 def list_bytes(tasks: int, tiles: int = 0) -> int:
     """Bytes that the list and the plan of so many tasks take from the limit: beyond 16 MiB."""
     whole = max(tasks * TASK_BYTES, tasks * _TASK_ALONE + tiles * TILE_BYTES)
     return max(0, whole - _UNCOUNTED)
+
+
+def less(needed_of: Callable[[int], int], limit: int, enough: int) -> int:
+    """A limit that is enough, too: the long list of narrow tiles is not needed with wider ones.
+
+    `needed_of` are the bytes with the tiles that are chosen for a limit; `limit` is too small.
+    """
+    while enough - limit > max(1, enough // _CLOSE):
+        middle = (limit + enough) // 2
+        if needed_of(middle) <= middle:
+            enough = middle
+        else:
+            limit = middle
+    return enough
 
 
 def more_bytes(program: Program) -> int:

@@ -16,7 +16,7 @@ from .cholesky import cholesky_program
 from .grid import SMALLEST, Grid, default_grid, widest
 from .lu import lu_program
 from .passes import measure_program, residual_program, row_blocks
-from .plan import LimitTooSmall, list_bytes, needed
+from .plan import LimitTooSmall, less, list_bytes, needed
 from .tasks import Program
 
 __all__ = [
@@ -30,8 +30,6 @@ _VECTORS = 8
 """Arrays of the size of b that a refinement holds, besides x in its programs."""
 BLOCK_BYTES = 2**23
 """Of the blocks of rows in which a matrix is passed over, at most."""
-_CLOSE = 16
-"""The part of a figure by which it may be larger than the least that does."""
 _BLOCK_SHARE = 6
 """Blocks of rows, and what is computed from them, that fit into the memory limit together."""
 
@@ -128,19 +126,8 @@ class Tiling:
         if least > self.limit:
             tasks = self._tasks(self._grid(self.first, max(1, self.limit - self.reserved)))
             if list_bytes(tasks):
-                least = self._less(least)
+                least = less(self._needed_of, self.limit, least)
             raise LimitTooSmall(least, self.limit, 0 if self.tile is None else tasks)
-
-    def _less(self, enough: int) -> int:
-        """What is enough, too: the long list of narrow tiles is not needed with wider ones."""
-        low = self.limit
-        while enough - low > enough // _CLOSE:
-            middle = (low + enough) // 2
-            if self._needed_of(middle) <= middle:
-                enough = middle
-            else:
-                low = middle
-        return enough
 
     def _tasks(self, grid: Grid) -> int:
         return task_count(self.method, len(grid.rows))

@@ -66,6 +66,8 @@ class ArraySource:
     def __init__(self, a: Any) -> None:
         if len(a.shape) != 2:
             raise ValueError(f"a matrix has two dimensions; got a of shape {tuple(a.shape)}")
+        if any(size != size for size in a.shape):  # Dask's, where chunks are of unknown sizes
+            raise ValueError("a has chunks of unknown sizes; call a.compute_chunk_sizes() first")
         self.a = a
         self.shape = (int(a.shape[0]), int(a.shape[1]))
         self.dtype = working_dtype(a.dtype)
@@ -99,8 +101,16 @@ class ArraySource:
             return self._file.read(rows, columns).astype(self.dtype, copy=False)
         part = self.a[rows, columns]
         if hasattr(part, "compute"):  # Dask's
-            part = part.compute(scheduler="synchronous")
+            # chunks that a cluster holds are to be had by its client alone
+            part = part.compute(scheduler=None if _is_on_cluster() else "synchronous")
         return np.asarray(unmapped(part)).astype(self.dtype, copy=False)
+
+
+def _is_on_cluster() -> bool:
+    """Whether Dask computes by a client of a cluster unless it is told otherwise."""
+    from dask import config
+
+    return config.get("scheduler", None) in ("dask.distributed", "distributed")
 
 
 class FunctionSource:

@@ -236,3 +236,11 @@ def test_copies_keep_to_their_members(rng):
         want[part] = source[part]
         ops.copy_listed(ops.listed([source[part]]), ops.listed([target[part]]))
         assert np.array_equal(target, want)
+
+
+@pytest.mark.parametrize("dtype", [object, "U5", "S3", [("a", float), ("b", float)]])
+def test_what_is_no_number_is_refused(dtype):
+    with pytest.raises(TypeError, match="dtype must be one of numbers"):
+        Ragged.from_list([np.eye(2)], dtype=dtype)
+    with pytest.raises(TypeError, match="dtype must be one of numbers"):
+        Ragged.empty([(2, 2)], dtype)

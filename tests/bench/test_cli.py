@@ -1,5 +1,6 @@
 """The command: answers, exit statuses, and one clear line for whatever goes wrong."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -324,3 +325,23 @@ def test_import_is_light(tmp_path):
     loaded = set(python("-c", code, cwd=tmp_path).stdout.split())
     assert "mplinalg.bench.cli" in loaded
     assert loaded.isdisjoint({"numba", "matplotlib", "mplinalg.bench.demo"})
+
+
+def test_a_stack_is_judged_by_its_order(folder, capsys, monkeypatch):
+    """A backward error of 2 u is small for order 6, and would not be for one."""
+    real = mplinalg.solve
+
+    def solve(*args, **options):
+        x, report = real(*args, **options)
+        return x, dataclasses.replace(report, backward_error=np.array([2.2e-16]))
+
+    monkeypatch.setattr(mplinalg, "solve", solve)
+    write_array("A.npy", np.eye(6)[None], True)
+    write_array("b.npy", np.ones((1, 6, 1)), True)
+    assert main(["solve", "A.npy", "b.npy", "-o", "x.npy"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_less_than_usual_was_asked_for(folder, capsys):
+    assert main(["solve", "A.npy", "b.npy", "--json", "--precision=fp16", "--refine=none"]) == 1
+    assert_one_line(capsys.readouterr().err, "warning: the backward error is ")

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 import mplinalg
-from mplinalg import LinAlgError, LinAlgWarning, Status, cho_factor, lu_factor, lu_solve, solve
+from mplinalg import (
+    LinAlgError,
+    LinAlgWarning,
+    Status,
+    cho_factor,
+    cho_solve,
+    lstsq,
+    lu_factor,
+    lu_solve,
+    qr,
+    solve,
+)
 from mplinalg.dense.direct import is_certified
 from mplinalg.factor.scaling import equilibrate
 from mplinalg.ops import ops_for
@@ -255,3 +266,53 @@ def test_r_has_the_signs_of_lapack_where_its_first_rows_are_small(rng, dtype, sm
     r = mplinalg.qr(a, mode="r")[0]
     expected = np.linalg.qr(a, mode="r")
     assert np.array_equal(np.sign(r.diagonal()), np.sign(expected.diagonal()))
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_one_unknown_whose_modulus_overflows(dtype):
+    large = np.finfo(dtype).max * 0.9
+    x = solve(np.array([[2]], dtype), np.array([large * (1 + 1j)], dtype))
+    np.testing.assert_allclose(x, [large / 2 * (1 + 1j)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("assume_a", ["pos", "sym", "her"])
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("lower", [None, 0, "", 2, "yes"])
+def test_lower_is_taken_for_its_truth(assume_a, order, lower):
+    a = np.array([[4.0, 1], [2, 3]], order=order)
+    expected = solve(a, np.ones(2), assume_a=assume_a, lower=bool(lower))
+    assert np.array_equal(solve(a, np.ones(2), assume_a=assume_a, lower=lower), expected)
+
+
+def test_factors_of_the_other_kind_are_refused(rng):
+    a = np.array([[4.0, 1], [1, 3]])
+    with pytest.raises(TypeError, match="takes factors of cho_factor; these are lu_factor's"):
+        cho_solve(lu_factor(a), np.ones(2))
+    with pytest.raises(TypeError, match="takes factors of lu_factor; these are cho_factor's"):
+        lu_solve(cho_factor(a), np.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore::mplinalg.LinAlgWarning")
+def test_rcond_of_a_batch_with_a_singular_member():
+    rcond = lu_factor(np.stack([np.eye(3), np.zeros((3, 3)), np.diag([1, 1e-3, 1])])).rcond()
+    np.testing.assert_allclose(rcond, [1, 0, 1e-3])
+
+
+@pytest.mark.parametrize("n", [3, 600])
+def test_numbers_that_double_precision_cannot_hold(n):
+    a = np.eye(n, dtype=np.longdouble)
+    a[0, 0] = np.longdouble(1e300) ** 2
+    for function in (qr, lu_factor, lambda a: solve(a, np.ones(n)), lambda a: lstsq(a, np.ones(n))):
+        with pytest.raises(ValueError, match="infs or NaNs"), np.errstate(over="ignore"):
+            function(a)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-6, 1e-10])
+def test_tol_holds_for_the_moduli_of_complex_numbers(tol, rng):
+    """Also where errors are along the diagonals, in which |re| + |im| is 1.4 times as large."""
+    worst = 0.0
+    for _ in range(100):
+        a = rng.standard_normal((20, 20)) + 1j * rng.standard_normal((20, 20))
+        b = rng.standard_normal(20) + 1j * rng.standard_normal(20)
+        worst = max(worst, backward_error(a, solve(a, b, precision="bf16", tol=tol), b))
+    assert worst <= tol

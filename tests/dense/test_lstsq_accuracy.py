@@ -194,3 +194,16 @@ def test_a_driver_is_scipys(rng, driver):
             assert np.array_equal(ours.x, theirs[0])
             assert ours.residues.shape == np.shape(theirs[1])
             assert (ours.s is None) == (driver == "gelsy")
+
+
+def test_the_bound_holds_where_the_matrix_is_well_conditioned(rng):
+    """There rounding alone makes the error."""
+    a, b = rng.standard_normal((2000, 120)), rng.standard_normal((2000, 3))
+    ours = lstsq(a, b, full_output=True)
+    wide = a.astype(np.longdouble)
+    exact = ours.x.astype(np.longdouble)
+    for _ in range(3):
+        exact += np.linalg.lstsq(a, (b - wide @ exact).astype(float), rcond=None)[0]
+    error = np.linalg.norm((ours.x - exact).astype(float), axis=0) / np.linalg.norm(ours.x, axis=0)
+    assert np.all(error <= ours.report.forward_error_bound)
+    assert np.all(ours.report.forward_error_bound <= 100 * 2.0**-53)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mplinalg import LinAlgWarning, SolveReport, Status, cho_factor, lu_factor, solve
+from mplinalg import LinAlgWarning, SolveReport, Status, cho_factor, lu_factor, solve, tiled
 from mplinalg.testing import backward_error, componentwise_backward_error, forward_error, gallery
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
@@ -203,3 +203,35 @@ def test_without_refinement(n):
     assert errors["fp64"] < errors["fp32"] < 2.0**-11
     if n > 128:  # one block has no low-precision products
         assert errors["fp16x2"] < errors["fp16"] < errors["bf16"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_extended_residuals_do_not_end_before_the_error_is_small(precision):
+    """Whose corrections contract by 0.45: after thirty of them the error was 6e5 u, and is told."""
+    a = np.round(2.0**24 * gallery.randsvd(256, 175101753.4909026, "one_small", rng=63))
+    x, report = solve(
+        a, a @ np.ones(256), residual="extended", precision=precision, full_output=True
+    )  # integers: the right-hand side is exact
+    assert report.status is Status.CONVERGED
+    assert forward_error(x, np.ones(256)) < 100 * np.finfo(float).eps
+
+
+@pytest.mark.filterwarnings("ignore::mplinalg.LinAlgWarning")
+@pytest.mark.parametrize("exponent", [-4, -5])
+@pytest.mark.parametrize("assume_a", ["pos", "gen"])
+def test_rcond_is_not_that_of_factors_that_were_left(assume_a, exponent):
+    """Those in bf16 tell nothing of these matrices but that they are ill conditioned."""
+    for seed in range(4):
+        q = np.linalg.qr(np.random.default_rng(seed).standard_normal((100, 100)))[0]
+        a = (q * np.logspace(0, exponent, 100)) @ q.T
+        a = (a + a.T) / 2
+        _, report = solve(a, np.ones(100), assume_a=assume_a, precision="bf16", full_output=True)
+        assert report.rcond is None or 0.1 < report.rcond * np.linalg.cond(a, 1) < 10
+
+
+def test_the_error_of_pivots_that_grew_is_not_the_condition(rng):
+    """Without a rung that does better: pivots grow to 2^149, and rcond of the factors is 0."""
+    a = gallery.matrix("gfpp", 150)
+    with pytest.warns(LinAlgWarning):
+        _, report = tiled.solve(a, rng.standard_normal(150), full_output=True)
+    assert report.status is Status.STAGNATED

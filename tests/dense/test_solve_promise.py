@@ -233,3 +233,10 @@ def test_the_leading_parameters_are_scipys():
 def test_errors_and_warnings_are_scipys():
     assert issubclass(mplinalg.LinAlgError, scipy.linalg.LinAlgError)
     assert issubclass(mplinalg.LinAlgWarning, scipy.linalg.LinAlgWarning)
+
+
+@pytest.mark.parametrize("full_output", [False, True])
+def test_without_fallback_and_nothing_pinned_any_rung_may_answer(full_output):
+    a = gallery.randsvd(300, 1e10)
+    found = solve(a, np.ones(300), fallback=False, full_output=full_output)
+    assert meets_the_test(a, found[0] if full_output else found, np.ones(300))

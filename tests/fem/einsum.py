@@ -22,6 +22,8 @@ def assert_is_einsum(got, subscripts, operands, unit=None):
     want = np.einsum(subscripts, *operands)
     assert got.shape == want.shape
     assert got.dtype == want.dtype
+    if not want.size:  # einsum of numbers of 32 bytes would write beyond it (NumPy 2.4)
+        return
     if want.dtype.kind not in "fc":
         assert np.array_equal(got, want)
         return

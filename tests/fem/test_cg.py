@@ -13,6 +13,7 @@ from mplinalg.fem import (
     StructuredMesh,
     TensorBasis,
     cg,
+    load,
     load_vector,
     solve,
 )
@@ -373,7 +374,7 @@ def test_the_workspace_is_what_is_taken(precision, rng):
     assert 0.7 * peak <= report.workspace_bytes <= 1.3 * peak
 
 
-def test_the_load_vector(rng):
+def test_the_load_vector(rng, monkeypatch):
     for cells in ((5,), (2, 3), (2, 1, 2)):
         mesh = StructuredMesh(len(cells), cells, mapping=bent)
         basis = TensorBasis.lagrange(len(cells), 2, 4)
@@ -387,6 +388,11 @@ def test_the_load_vector(rng):
         assert np.array_equal(both, np.stack([b, 2 * b]))
     with pytest.raises(ValueError, match="f must return shape"):
         load_vector(mesh, basis, lambda *x: np.zeros(3))
+    with pytest.raises(ValueError, match="f must be of shape"):
+        load_vector(mesh, basis, np.zeros(3))
+    monkeypatch.setattr(load, "_CHUNK", 200)  # a few elements at a time
+    assert np.allclose(load_vector(mesh, basis, values), b, rtol=1e-14)
+    assert np.allclose(load_vector(mesh, basis, np.stack([values, 2 * values])), both, rtol=1e-14)
     for bad in (None, 1j, lambda *x: x[0] + 0j):
         with pytest.raises(TypeError, match="f must hold real numbers"):
             load_vector(mesh, basis, bad)

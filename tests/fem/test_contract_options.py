@@ -67,6 +67,15 @@ def test_out_may_be_wider(rng):
     assert np.all(counts == 4)
 
 
+@pytest.mark.parametrize("rows", [3, 200_000])  # by NumPy, and by kernels that get an address
+def test_a_read_only_out(rng, rows):
+    out = np.zeros((rows, 6))
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        contract("ij,jk", normal(rng, (rows, 6)), normal(rng, (6, 6)), out=out)
+    assert not out.any()
+
+
 @pytest.mark.parametrize(
     ("out", "error"),
     [
