@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,10 +69,15 @@ class Task:
         finally:
             self._has_ended = True
             self._end.ring()
+            del self  # this frame is in the traceback of the error
 
     def settle(self) -> None:
-        """Take it back, or wait until it has ended. As often as one likes."""
-        if self._fate.setdefault("is", "taken back") == "begun" and not self._has_ended:
+        """Take it back, or wait until it has ended. As often as one likes.
+
+        At the end of Python no other thread goes on, and there is nothing to wait for.
+        """
+        is_begun = self._fate.setdefault("is", "taken back") == "begun"
+        if is_begun and not self._has_ended and not sys.is_finalizing():
             self._end.wait()
 
 
@@ -107,10 +114,12 @@ class _Teller:
     def __init__(self, stop: Callable[[BaseException], None]) -> None:
         self.asked: BaseException | None = None
         self.is_at_work, self._waits = True, False
-        self._stop = stop
+        self._stop, self._process = stop, os.getpid()
         self._handlers: dict[int, Callable[[int, Any], Any]] = {}
 
     def __call__(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._process:  # forked meanwhile: nobody here would raise it later
+            self.is_at_work = False
         try:
             self._handlers[number](number, frame)
         except BaseException as error:
@@ -177,13 +186,13 @@ def told_of_interrupts(stop: Callable[[BaseException], None]) -> Iterator[Callab
     except BaseException as error:  # without this frame, from which it could be reached
         failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
     finally:
+        teller.is_at_work = False  # first: a wrapper that is left does no harm
         while True:
             try:
                 interrupt = surely(teller.restore) or interrupt
                 break
             except BaseException as error:
                 interrupt = error
-        teller.is_at_work = False
     told, teller.asked = interrupt if teller.asked is None else teller.asked, None
     try:
         if told is not None and failure is not None and failure is not told:

@@ -6,9 +6,12 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -338,3 +341,54 @@ def test_other_threads_have_none():
     thread.start()
     thread.join(TIMEOUT)
     assert inside == [signal.getsignal(signal.SIGINT)]
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGVTALRM", "SIGPROF"])
+def test_a_wrapper_that_somebody_keeps_lets_exceptions_through_later(name):
+    """Within, each of these signals is told."""
+    number, told = getattr(signal, name), threading.Event()
+
+    def mine(number, frame):
+        raise Late
+
+    before, kept = signal.signal(number, mine), []
+
+    def within():
+        with told_of_interrupts(lambda error: told.set()):
+            kept.append(signal.getsignal(number))
+            signal.raise_signal(number)
+            assert told.wait(TIMEOUT)
+
+    try:
+        with pytest.raises(Late):
+            within()
+        assert signal.getsignal(number) is mine
+        signal.signal(number, kept[0])
+        with pytest.raises(Late):
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is kept[0]
+    finally:
+        signal.signal(number, before)
+
+
+FORKED = """
+import os, signal, sys, time
+from mplinalg.interrupts import told_of_interrupts
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+with told_of_interrupts(lambda error: None):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+@posix
+def test_a_forked_child_is_not_told():
+    """Nobody would raise it there."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=30,
+                   cwd=Path(__file__).parents[1])  # fmt: skip

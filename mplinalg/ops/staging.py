@@ -74,6 +74,7 @@ def host_free_bytes() -> int:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno is None:  # the TimeoutError of a signal's handler
+            raise
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

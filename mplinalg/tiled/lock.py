@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import socket
+import weakref
 from pathlib import Path
 
 try:
@@ -47,6 +48,7 @@ class DirectoryLock:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(folder)) from None
+        _locks.add(self)
         try:
             self._file = io.FileIO(folder / LOCK, "r+", opener=_opened)
             self._take(self._file, folder)
@@ -93,3 +95,16 @@ class DirectoryLock:
 
 def _opened(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | _NO_LINK, 0o666)
+
+
+_locks: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a forked child: with its copies of the files it would hold what its parent gives up."""
+    for lock in list(_locks):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -129,7 +129,9 @@ class MappedFile:
                 self._lines(slice(i, i + 1), inner).tobytes() == lines[i, inner].tobytes()
                 for i in {0, len(lines) // 2, len(lines) - 1}
             )
-        except OSError:
+        except OSError as error:
+            if isinstance(error, TimeoutError):  # of a signal's handler
+                raise
             return False
 
 
@@ -174,7 +176,9 @@ def mapped_file(a: Any) -> MappedFile | None:
     try:
         with open(owner.filename, "rb") as file:
             identity = _identity(file.fileno())
-    except OSError:
+    except OSError as error:
+        if isinstance(error, TimeoutError):  # of a signal's handler
+            raise
         return None
     start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY
     place = start + _address(a) - _address(np.frombuffer(owner._mmap, np.uint8))

@@ -17,22 +17,19 @@ def run(
     executor: Any, program: Program, inputs: Any, store: Store, traffic: Traffic,
     progress: Progress, title: str, *, stored: Collection[Key] = (),
 ) -> None:  # fmt: skip
-    """Run a program on an executor, and count in `traffic` what is moved.
-
-    The store is released: also if the run fails, so that it can be resumed.
-    """
-    try:
-        with progress(title, program.flops) as advance:
-            traffic.add(executor.run(program, inputs, store, stored=stored, progress=advance))
-    finally:
-        store.release()
+    """Run a program on an executor, and count in `traffic` what is moved."""
+    with progress(title, program.flops) as advance:
+        traffic.add(executor.run(program, inputs, store, stored=stored, progress=advance))
 
 
 def run_rest(
     executor: Any, program: Program, inputs: Any, store: Store, traffic: Traffic,
     progress: Progress, title: str, *, stored: Collection[Key] = (),
 ) -> None:  # fmt: skip
-    """`run` what is left of a program where the store has some of its results already."""
+    """`run` what is left of a program where the store has some of its results already.
+
+    The store is released: also if the run fails, so that it can be resumed.
+    """
     try:
         left = program.without(getattr(store, "results", ()))
         have = program.results - left.results

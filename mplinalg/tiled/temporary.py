@@ -1,4 +1,4 @@
-"""Tiles in temporary files, which are removed whatever happens."""
+"""Tiles in temporary files, which are removed whatever happens to the run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
+from typing import Any
 
 from ..interrupts import surely
 from .store import DirectoryStore
@@ -43,6 +44,11 @@ class TemporaryStore(DirectoryStore):
             shutil.rmtree(self._folder, ignore_errors=True)
             if not os.path.lexists(self._folder):
                 _folders.pop(self._folder, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_folder"]  # copies do not remove it
+        return state
 
     def __del__(self) -> None:
         if hasattr(self, "_folder"):

@@ -162,9 +162,7 @@ class Run:
         with self.changed:
             self.marks[number] = self.staging.mark()
             for key in self.plan.saves.get(number, ()):
-                self.saving[key] = writer.submit(
-                    self._save, key, self.tiles[key], self.marks[number]
-                )
+                self._save_beside(key, self.marks[number], writer)
             self.beyond.add(number)
             while self.done + 1 in self.beyond:
                 self.done += 1
@@ -243,6 +241,15 @@ class Run:
     def _grow(self, key: Key) -> None:
         if self.heap is not None:
             self.heap.grow(self.plan.program.tiles[key].nbytes)
+
+    def _save_beside(self, key: Key, mark: Any, writer: ThreadPoolExecutor) -> None:
+        tile = self.tiles[key]
+        try:
+            self.saving[key] = writer.submit(self._save, key, tile, mark)
+        except RuntimeError:  # the main thread has ended: pools take nothing any more
+            self.saving[key] = Future()
+            self.saving[key].set_result(None)
+            self._save(key, tile, mark)
 
     def _save(self, key: Key, tile: Array, mark: Any) -> None:
         self.staging.wait(mark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -202,3 +203,34 @@ def test_interrupts_leave_nothing_behind(seed):
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:] or f"signal {-done.returncode}"
+
+
+@pytest.mark.parametrize("who", ["mine", "helper", "both"])
+def test_an_error_is_not_held_by_its_own_traceback(who):
+    """What the frames of its callers hold would go when the garbage collector comes."""
+
+    class Held:
+        pass
+
+    def call():
+        held, meeting = Held(), threading.Barrier(2, timeout=TIMEOUT)
+        watched.append(weakref.ref(held))
+
+        def work():
+            meeting.wait()
+            if who in ("both", "mine" if threading.get_ident() == mine else "helper"):
+                raise KeyError
+
+        run_beside(work, 1)
+
+    watched, mine = [], threading.get_ident()
+    gc.disable()
+    try:
+        with contextlib.suppress(KeyError):
+            call()
+        stop = time.monotonic() + TIMEOUT / 10
+        while watched[0]() is not None and time.monotonic() < stop:
+            time.sleep(1e-3)  # the helper may be about to forget it
+        assert watched[0]() is None
+    finally:
+        gc.enable()

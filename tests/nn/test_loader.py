@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import _thread
 import gc
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +181,51 @@ def test_on_a_device(place):
             np.testing.assert_array_equal(b, d.get())
         with pytest.raises(TypeError, match="NumPy and CuPy arrays in one call"):
             data.DataLoader(cupy.asarray(x), y, 4)
+
+
+LEFT = """
+import numpy as np
+from mplinalg.nn.data import DataLoader
+batches = iter(DataLoader(np.zeros((100, 3)), None, batch_size=10, prefetch=2))
+next(batches)
+"""
+
+
+def test_a_round_that_is_left_does_not_hold_up_the_end_of_python():
+    subprocess.run([sys.executable, "-c", LEFT], check=True, timeout=30,
+                   cwd=Path(__file__).parents[2])  # fmt: skip
+
+
+STUCK = """
+import threading
+import numpy as np
+from mplinalg.nn.data import DataLoader
+
+def transform(x, y):
+    print("stuck", flush=True)
+    threading.Event().wait(120)
+
+for batch in DataLoader(np.zeros((100, 3)), None, batch_size=10, prefetch=2, transform=transform):
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_transform_that_does_not_return_holds_up_no_third_interrupt():
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2], preexec_fn=taken_interrupts,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"stuck\n"
+        stop = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < stop:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        assert process.poll() is not None
+        process.kill()
+        assert b"KeyboardInterrupt" in process.stderr.read()
+
+
+def taken_interrupts():
+    """Where the tests run as a job in the background they are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

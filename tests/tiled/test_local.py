@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,3 +224,94 @@ def test_a_run_that_failed_leaves_no_temporary_files(tmp_path, fails):
         assert not list(tmp_path.iterdir())
     finally:
         gc.enable()
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+pthreads = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
+
+
+@pytest.fixture
+def taken_interrupts():
+    """As in a program at a prompt; where the tests run in the background they are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press_keys():
+    """A signal that another thread gets does not wake the main one."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+@pthreads
+def test_an_interrupt_ends_a_run_soon(taken_interrupts):
+    calls = []
+
+    def block(rows, columns):
+        calls.append(rows)
+        if len(calls) == 3:
+            press_keys()
+        time.sleep(0.005)
+        return 1.0 * (rows[:, None] == columns)
+
+    a = tiled.TiledMatrix.from_function(block, (800, 800))
+    with pytest.raises(KeyboardInterrupt):
+        tiled.solve(a, np.ones(800), memory_limit="2MB", tile=50)
+    assert 3 <= len(calls) < 20
+
+
+@pthreads
+def test_a_further_interrupt_does_not_wait_for_a_block(taken_interrupts):
+    released, began, returned = threading.Event(), threading.Event(), threading.Event()
+
+    def block(rows, columns):
+        began.set()
+        released.wait(10)
+        returned.set()
+        return 1.0 * (rows[:, None] == columns)
+
+    def press():
+        began.wait(30)
+        for _ in range(3):
+            time.sleep(0.2)
+            if ended.is_set():
+                return
+            press_keys()
+
+    ended = threading.Event()
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tiled.solve(tiled.TiledMatrix.from_function(block, (80, 80)), np.ones(80))
+        assert not returned.is_set()
+    finally:
+        ended.set()
+        released.set()
+        thread.join()
+
+
+LATE = """
+import threading, time
+import numpy as np
+from mplinalg import tiled
+
+def work():
+    threading.main_thread().join()
+    a = np.random.default_rng(0).standard_normal((600, 600))
+    assert abs(tiled.solve(a, a.sum(1), memory_limit="2 MB") - 1).max() < 1e-9
+    print("solved")
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_may_solve():
+    """Pools take no work any more then."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], cwd=Path(__file__).parents[2], capture_output=True,
+        text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("solved\n", "")

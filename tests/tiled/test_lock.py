@@ -94,3 +94,25 @@ def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "f").write_text("mine")
     with pytest.raises(NotADirectoryError, match="this is no directory"):
         DirectoryStore(tmp_path / "f", TITLE, resume=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX")
+def test_a_forked_child_holds_no_lock(tmp_path):
+    lock, (here, there), (is_up, up) = DirectoryLock(tmp_path), os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(there)
+        os.write(up, b"1")
+        os.read(here, 1)  # until its parent has seen that the lock is free, or has ended
+        os._exit(0)
+    try:
+        os.read(is_up, 1)
+        with pytest.raises(BlockingIOError):
+            DirectoryLock(tmp_path)
+        lock.release()
+        DirectoryLock(tmp_path).release()
+    finally:
+        os.close(there)
+        os.waitpid(child, 0)
+        for end in (here, is_up, up):
+            os.close(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import subprocess
@@ -94,3 +95,12 @@ def test_what_is_left_of_a_temporary_store_goes_with_the_process(tmp_path):
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_removes_nothing(tmp_path):
+    store = TemporaryStore(str(tmp_path))
+    store.write(KEY, np.ones(3), is_result=True)
+    found = copy.deepcopy(store)
+    assert found.read(KEY).sum() == 3
+    del found
+    assert store.read(KEY).sum() == 3

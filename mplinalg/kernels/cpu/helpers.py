@@ -81,9 +81,10 @@ def run_beside(work: Work, count: int) -> None:
                 interrupt = error
         if interrupt is not None:
             raise interrupt
-    for task in tasks:
-        if task.error is not None:
-            raise task.error
+    errors = [task.error for task in tasks if task.error is not None]
+    tasks.clear()  # an exception that is held by its own traceback would outlive who catches it
+    if errors:
+        raise errors.pop(0)
 
 
 def _settle(tasks: list[Task]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...interrupts import Bell, Task, surely
+from ...interrupts import Bell, Task
 from ...ops import is_on_host, ops_for
 from ..checks import count
 from .labels import check_labels
@@ -173,9 +173,11 @@ def _in_advance(batches: Iterator[Batch], most: int) -> Iterator[Batch]:
         while True:
             try:
                 emptied.ring()
-                interrupt = surely(task.settle) or interrupt
+                task.settle()
                 break
             except BaseException as error:
-                interrupt = error
+                is_further, interrupt = interrupt is not None, error
+                if is_further:  # it does not wait for a transform that may never return
+                    break
         if interrupt is not None:
             raise interrupt
