@@ -4,8 +4,8 @@
 # (`path`), says how each of them is one of matrices (`lowering`), keeps that as a `plan`, and runs
 # it by `product`.
 # Finite elements: `rules` has nodes and weights, `basis` makes cells of them, `mesh` many cells,
-# `geometry` what integrals need; `element_operator` and its kinds in `operators` apply, `load`
-# integrates, `cg` solves by an `iteration`.
+# `geometry` what integrals need; `element_operator`, its kinds in `operators` and their `sums`
+# apply, `load` integrates, `cg` solves by an `iteration`.
 
 from .basis import TensorBasis
 from .cg import IterationReport, solve
@@ -14,8 +14,10 @@ from .geometry import Geometry
 from .load import load_vector
 from .mesh import StructuredMesh
 from .operators import DiffusionOperator, MassOperator, bake_off
+from .sums import OperatorSum
 
 __all__ = [
-    "DiffusionOperator", "Geometry", "IterationReport", "MassOperator", "StructuredMesh",
-    "TensorBasis", "bake_off", "contract", "contract_path", "load_vector", "solve",
+    "DiffusionOperator", "Geometry", "IterationReport", "MassOperator", "OperatorSum",
+    "StructuredMesh", "TensorBasis", "bake_off", "contract", "contract_path", "load_vector",
+    "solve",
 ]  # fmt: skip

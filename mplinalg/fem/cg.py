@@ -67,7 +67,7 @@ def solve(
 
     Parameters
     ----------
-    operator : MassOperator or DiffusionOperator
+    operator : MassOperator, DiffusionOperator or OperatorSum
         Positive definite: a diffusion operator has to have fixed nodes.
     b : array_like, shape (components, ndof), or flat
         Right-hand side, as `operator.right_hand_side` makes it for given values at fixed nodes.

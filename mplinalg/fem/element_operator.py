@@ -33,6 +33,8 @@ _CHUNK = 2**16
 class ElementOperator:
     """What mass and diffusion operators have in common: a sum over elements, never assembled."""
 
+    __array_ufunc__ = None  # a number of NumPy leaves products with an operator to the operator
+
     _kind: str
     _tensors: bool
 
@@ -51,6 +53,9 @@ class ElementOperator:
         self.device, self._ops = device, fem_ops_on(device)
         if not isinstance(components, int | np.integer) or components < 1:
             raise ValueError(f"components must be a positive integer, got {components!r}")
+        for argument, kind in ((mesh, StructuredMesh), (basis, TensorBasis)):
+            if not isinstance(argument, kind):
+                raise TypeError(f"expected a {kind.__name__}, got {argument!r}")
         self.mesh, self.basis, self.components = mesh, basis, int(components)
         self.ndof = mesh.ndof(basis)
         if basis.q <= basis.p:
@@ -368,6 +373,8 @@ def _fixed_nodes(mesh: StructuredMesh, basis: TensorBasis, given: Any) -> Any:
             raise ValueError(f"dirichlet must be 'boundary' or numbers of nodes, got {given!r}")
         return mesh.boundary(basis)
     nodes = np.asarray(given)
+    if nodes.dtype == bool and nodes.shape == (mesh.ndof(basis),):
+        nodes = np.flatnonzero(nodes)
     if nodes.ndim != 1 or (nodes.size and nodes.dtype.kind not in "iu"):
         raise ValueError(f"dirichlet must be a list of numbers of nodes, got {nodes!r}")
     nodes = np.unique(nodes).astype(np.intp)

@@ -25,9 +25,9 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
     mesh : StructuredMesh
     basis : TensorBasis
     f : float, array, or callable
-        A number; values at the quadrature points, shape ``(nelem, q, ..., q)``; or a function of
-        the coordinates, `dim` arrays of one shape, that returns an array of that shape. For a
-        vector with (ncomp,) before it.
+        A number, or one for each component; values at the quadrature points, shape
+        ``(nelem, q, ..., q)``; or a function of the coordinates, `dim` arrays of one shape, that
+        returns an array of that shape. For a vector with (ncomp,) before it.
 
     Returns
     -------
@@ -74,6 +74,8 @@ def load_vector(mesh: StructuredMesh, basis: TensorBasis, f: Any) -> NDArray[np.
 def _at_points(f: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Values that are given, with the components before `shape`."""
     values = np.asarray(real_array(f, "f"), np.float64)
+    if values.ndim == 1:
+        return np.broadcast_to(values[:, *[None] * len(shape)], (values.size, *shape))
     if values.shape in ((), shape):
         return np.broadcast_to(values, shape)[None]
     if values.shape[1:] != shape:

@@ -9,16 +9,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..ops import ops_for
 from .basis import TensorBasis
-from .element_operator import ElementOperator
 from .geometry import Geometry
 from .mesh import StructuredMesh
+from .sums import Summand
 
 Array = Any
 
 __all__ = ["DiffusionOperator", "MassOperator", "bake_off"]
 
 
-class MassOperator(ElementOperator):
+class MassOperator(Summand):
     """A_ij = ∫ c φ_i φ_j, applied without a matrix.
 
     Parameters
@@ -33,7 +33,7 @@ class MassOperator(ElementOperator):
         u is a vector of so many components, on each of which A acts.
     dirichlet : "boundary" or array_like of int, optional
         Nodes at which u is given: rows and columns of A are there those of the identity. All on
-        the boundary of the mesh, or their numbers.
+        the boundary of the mesh, or their numbers, or a bool for each node.
     dtype : {float64, float32}
         What is computed in. The geometry is computed in double precision.
     device : {"cpu", "cuda"}
@@ -104,7 +104,7 @@ class MassOperator(ElementOperator):
         return _transposed([self.basis.B**2] * self.mesh.dim, factors[..., 0])
 
 
-class DiffusionOperator(ElementOperator):
+class DiffusionOperator(Summand):
     """A_ij = ∫ ∇φ_i · K ∇φ_j, applied without a matrix.
 
     Parameters
@@ -191,7 +191,7 @@ class DiffusionOperator(ElementOperator):
 def bake_off(
     number: int, mesh: StructuredMesh, p: int, *, dirichlet: Any = None,
     dtype: DTypeLike = np.float64, device: str = "cpu",
-) -> ElementOperator:  # fmt: skip
+) -> Summand:  # fmt: skip
     """The operator of one of CEED's bake-off problems BP1 to BP6, by which codes are compared.
 
     Parameters

@@ -389,10 +389,25 @@ def test_the_load_vector(rng, monkeypatch):
     with pytest.raises(ValueError, match="f must return shape"):
         load_vector(mesh, basis, lambda *x: np.zeros(3))
     with pytest.raises(ValueError, match="f must be of shape"):
-        load_vector(mesh, basis, np.zeros(3))
+        load_vector(mesh, basis, np.zeros((3, 3)))
     monkeypatch.setattr(load, "_CHUNK", 200)  # a few elements at a time
     assert np.allclose(load_vector(mesh, basis, values), b, rtol=1e-14)
+    one = load_vector(mesh, basis, 1.0)
+    assert np.allclose(load_vector(mesh, basis, [0, -9.81]), [0 * one, -9.81 * one], rtol=1e-14)
     assert np.allclose(load_vector(mesh, basis, np.stack([values, 2 * values])), both, rtol=1e-14)
     for bad in (None, 1j, lambda *x: x[0] + 0j):
         with pytest.raises(TypeError, match="f must hold real numbers"):
             load_vector(mesh, basis, bad)
+
+
+def test_a_low_precision_in_vain_leaves_iterations_for_the_working_one():
+    """Its recurrence wanders: for 20,000 iterations nothing told that the residual stayed."""
+    mesh, basis = StructuredMesh(2, 32), TensorBasis.lagrange(2, 3, 5)
+    operator = DiffusionOperator(
+        mesh, basis, lambda x, y: np.where((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.1, 1e8, 1.0),
+        dirichlet="boundary",
+    )  # fmt: skip
+    b = operator.right_hand_side(load_vector(mesh, basis, 1.0))
+    with pytest.warns(LinAlgWarning, match="stagnated"):
+        _, report = solve(operator, b, precision="fp32", full_output=True)
+    assert report.inner_iterations < 10_000
