@@ -220,6 +220,11 @@ def _by_einsum(xp: Any, subscripts: str, arrays: list[Array]) -> Any:
     if 0 in terms.sizes.values():  # NumPy's einsum may write beyond a result without entries
         dtype = np.result_type(*(a.dtype for a in arrays)).newbyteorder("=")
         return xp.zeros(terms.shape, dtype)[()]
+    if len(terms.sizes) > 52:
+        raise ValueError(
+            f"NumPy's einsum, which contracts arrays of dtype {arrays[0].dtype}, knows 52 indices; "
+            f"got {len(terms.sizes)}"
+        )
     if not subscripts.isascii():  # letters that einsum does not know
         number = {index: k for k, index in enumerate(terms.sizes)}
         lists = [[number[index] for index in term] for term in (*terms.inputs, terms.output)]

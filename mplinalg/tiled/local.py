@@ -58,7 +58,7 @@ class LocalExecutor:
 
     runs_here = True  # in this process: tiles can be kept in a directory of it
     layout = "tiles"  # how factors are cut: into square tiles, or into block columns
-    threads = 1  # tasks that run at once
+    threads = 1  # workers that programs are cut for
 
     def __init__(
         self, memory_limit: Limit | None = None, *, device: str = "cpu", memory: str = "pinned"

@@ -5,6 +5,7 @@ A source gives any rectangle of the matrix, as a new array; it is asked from one
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -129,7 +130,13 @@ class FunctionSource:
         self, function: Function, shape: tuple[int, int], dtype: DTypeLike = np.float64
     ) -> None:
         self.function = function
-        self.shape = (int(shape[0]), int(shape[1]))
+        try:
+            rows, columns = map(operator.index, shape)
+        except (TypeError, ValueError):
+            raise TypeError(f"shape must be two whole numbers, got {shape!r}") from None
+        if min(rows, columns) < 0:
+            raise ValueError(f"shape must not be negative, got {shape!r}")
+        self.shape = (rows, columns)
         self.dtype = working_dtype(dtype)
 
     is_sendable = True

@@ -120,6 +120,7 @@ def svd(
     for name, value in (("oversample", oversample), ("power", power)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise ValueError(f"{name} must be a non-negative integer; got {value!r}")
+    k, oversample, power = int(k), int(oversample), int(power)  # NumPy's would overflow
     columns = min(k + oversample, m, n)
     executor = as_executor(executor, memory_limit)
     require_resumable(workdir, resume, executor)

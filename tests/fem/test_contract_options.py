@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -215,3 +217,12 @@ def test_a_precision_that_cannot_be(precision, dtype, message):
     a = np.ones((2, 2), dtype)
     with pytest.raises(ValueError, match=message):
         contract("ij,jk", a, a, precision=precision)
+
+
+def test_more_indices_than_einsum_knows():
+    letters = [chr(0x3B1 + k) for k in range(53)]
+    subscripts = ",".join(a + b for a, b in itertools.pairwise(letters))
+    ones = [np.ones((1, 1), int)] * 52
+    with pytest.raises(ValueError, match="of dtype int64, knows 52 indices; got 53"):
+        contract(subscripts, *ones)
+    assert contract(subscripts, *(a.astype(float) for a in ones)).ravel() == 1

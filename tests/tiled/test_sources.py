@@ -289,6 +289,12 @@ def test_a_large_block_is_read_in_strips(a, monkeypatch):
     assert max(seen) <= 4000
 
 
+@pytest.mark.parametrize("shape", [4, (4,), (4, 4, 4), (4.5, 4), "44", (None, 4), (-4, 4)])
+def test_a_shape_that_is_none(shape):
+    with pytest.raises((TypeError, ValueError), match=r"shape must .*, got "):
+        TiledMatrix.from_function(lambda i, j: i[:, None] * j, shape)
+
+
 def test_a_function_of_the_wrong_shape_is_told():
     source = FunctionSource(lambda rows, columns: np.ones((columns.size, rows.size)), (9, 9))
     with pytest.raises(ValueError, match=r"gave a block of shape \(2, 3\) .* should be \(3, 2\)"):
