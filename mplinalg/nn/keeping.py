@@ -85,6 +85,11 @@ def restored(path: str | os.PathLike[str], net: Module, recipe: Recipe | None) -
             f"{os.fspath(path)}: saved in training with precision={began!r}, the model is compiled "
             f"for {recipe.name!r}: to take the network alone, load before compile"
         )
+    if recipe is not None and found.optimizer is None:
+        raise ValueError(
+            f"{os.fspath(path)}: saved of a model that was not compiled: to take the network, load "
+            "before compile"
+        )
     if recipe is None:
         found.restore(net)
     else:

@@ -281,7 +281,9 @@ class BatchNorm2d(Module):
     def require_values(self, x: Tensor) -> None:
         """Raise if an input has less than two values a channel, which have no variance."""
         if x.size // x.shape[1] < 2:
-            raise ValueError(f"{self.label()}: input has shape {x.shape}: one value a channel")
+            raise ValueError(
+                f"{self.label()}: input has shape {x.shape}: fewer than two values a channel"
+            )
 
     def flops(self, shape: tuple[int, ...]) -> int:
         # sums, differences, squares and their sums, three factors and terms; or one of each

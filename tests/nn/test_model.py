@@ -150,7 +150,7 @@ def test_summary():
 
 
 def test_summary_of_a_vector():
-    assert small().summary(3) == small().summary((3,))
+    assert small().summary(3) == small().summary(np.int64(3)) == small().summary((3,))
     with pytest.raises(ValueError, match=r"layer 0, Linear\(3, 4\): input has shape \(1, 2\)"):
         small().summary(2)
 

@@ -317,3 +317,12 @@ def test_generators_of_other_names_go_on(tmp_path, rng):
     first.fit(x, x[:, :1], 2, 4, save_to=tmp_path / "c")
     second.load(tmp_path / "c").fit(x, x[:, :1], 2, 4)
     assert is_same(second.net.state_dict(), through.net.state_dict())
+
+
+def test_a_file_of_a_model_that_was_not_compiled(tmp_path):
+    nn.Model(nn.Linear(3, 1)).save(tmp_path / "bare")
+    net = nn.Linear(3, 1)
+    model = nn.Model(net).compile(nn.optim.SGD(net.parameters(), lr=0.1), "mse")
+    with pytest.raises(ValueError, match="bare: saved of a model that was not compiled"):
+        model.load(tmp_path / "bare")
+    nn.Model(nn.Linear(3, 1)).load(tmp_path / "bare")

@@ -59,7 +59,8 @@ class ADMM(Wrapper):
     Notes
     -----
     Loss scaling and clipping are over when a step begins, and so do not see the added gradient.
-    `state_dict` holds Z and U.
+    `state_dict` holds Z and U. A deep copy still calls the constraint, and so looks at the network
+    that this was made with.
 
     References
     ----------
