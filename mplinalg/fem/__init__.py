@@ -11,13 +11,13 @@ from .basis import TensorBasis
 from .cg import IterationReport, solve
 from .contract import contract, contract_path
 from .geometry import Geometry
-from .load import load_vector
+from .load import boundary_load, load_vector
 from .mesh import StructuredMesh
 from .operators import DiffusionOperator, MassOperator, bake_off
 from .sums import OperatorSum
 
 __all__ = [
     "DiffusionOperator", "Geometry", "IterationReport", "MassOperator", "OperatorSum",
-    "StructuredMesh", "TensorBasis", "bake_off", "contract", "contract_path", "load_vector",
-    "solve",
+    "StructuredMesh", "TensorBasis", "bake_off", "boundary_load", "contract", "contract_path",
+    "load_vector", "solve",
 ]  # fmt: skip

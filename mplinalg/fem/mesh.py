@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,22 @@ from .product import as_array, real_array
 
 Array = Any
 
-__all__ = ["StructuredMesh"]
+__all__ = ["Side", "StructuredMesh"]
+
+
+class Side(NamedTuple):
+    """A side of a box.
+
+    Attributes
+    ----------
+    axis : int
+        What it is normal to: 0 for x.
+    place : tuple
+        Of its nodes in a grid, x last.
+    """
+
+    axis: int
+    place: tuple[Any, ...]
 
 
 class StructuredMesh:
@@ -164,11 +179,38 @@ class StructuredMesh:
             )
         return images
 
-    def boundary(self, basis: TensorBasis) -> NDArray[np.intp]:
-        """The numbers of the nodes on the boundary of the box, ascending."""
-        on_it = np.ones(self.node_shape(basis), bool)
-        on_it[(slice(1, -1),) * self.dim] = False
+    def boundary(self, basis: TensorBasis, sides: Sequence[str] | None = None) -> NDArray[np.intp]:
+        """The numbers of the nodes on the boundary of the box, or on some of its sides, ascending.
+
+        Parameters
+        ----------
+        basis : TensorBasis
+        sides : sequence of str, optional
+            "-x" is the side of the box where x is 0, "+x" the one opposite, and so on; by default
+            all of them.
+
+        Raises
+        ------
+        ValueError
+            A side that there is not.
+        """
+        on_it = np.zeros(self.node_shape(basis), bool)
+        for side in self.sides(sides):
+            on_it[side.place] = True
         return np.flatnonzero(on_it)
+
+    def sides(self, names: Sequence[str] | None = None) -> list[Side]:
+        """Those of the names, or all; each once."""
+        there = {
+            f"{sign}{letter}": Side(axis, (..., end, *(slice(None),) * axis))
+            for axis, letter in enumerate("xyz"[: self.dim])
+            for sign, end in (("-", 0), ("+", -1))
+        }
+        names = [*there] if names is None else [names] if isinstance(names, str) else [*names]
+        for name in names:
+            if name not in there:
+                raise ValueError(f"sides must be among {', '.join(there)}; got {name!r}")
+        return [there[name] for name in dict.fromkeys(names)]
 
     def gather(self, u: Array, basis: TensorBasis) -> Array:
         """Nodal values element by element.

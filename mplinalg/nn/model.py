@@ -323,7 +323,7 @@ class Model:
         shape : int or tuple of int, optional
             Of one sample; results of layers are then shown, too.
         """
-        return layer_table(self.net, (shape,) if isinstance(shape, Integral) else shape)
+        return layer_table(self.net, (shape,) if isinstance(shape, int | Integral) else shape)
 
     def profile(
         self, x: Array, y: Array | None = None, batch_size: int = 32, *, repeats: int = 10
