@@ -107,6 +107,13 @@ def _direct(
 def _divide(a: Array, b: Array) -> Array | None:
     """One unknown, nothing extreme."""
     low, high = (1e-15, 1e15) if a.dtype.char in "fF" else (1e-100, 1e100)
-    size, divisor = abs(b), abs(a[0, 0])  # of NumPy: Python's abs raises where |z| overflows
-    is_safe = low < size.min() and size.max() < high and low < divisor < high
+    try:
+        if b.size == 1:
+            least = top = abs(b.item())
+        else:
+            size = abs(b)
+            least, top = float(size.min()), float(size.max())
+        is_safe = low < least and top < high and low < abs(a.item()) < high
+    except OverflowError:  # of Python's abs, where |z| overflows
+        return None
     return b / a[0, 0] if is_safe else None

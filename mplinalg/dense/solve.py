@@ -83,7 +83,8 @@ def solve(
     max_iter : int, optional
         Most refinement steps on a rung of the ladder.
     fallback : bool
-        Climb to a higher precision when one cannot deliver. If False that is a LinAlgError.
+        Climb to a higher precision when one cannot deliver. If False, and a precision or a way to
+        refine is pinned, that is a LinAlgError.
     full_output : bool
         Also return a `SolveReport`, whose estimates take time.
 

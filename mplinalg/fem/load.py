@@ -174,7 +174,7 @@ def _of_function(f: Any, points: NDArray[np.float64], name: str) -> NDArray[np.f
 def _at_points(f: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Values that are given, with the components before `shape`."""
     values = np.asarray(real_array(f, "f"), np.float64)
-    if values.ndim == 1:
+    if values.ndim == 1 and values.size:
         return np.broadcast_to(values[:, *[None] * len(shape)], (values.size, *shape))
     if values.shape in ((), shape):
         return np.broadcast_to(values, shape)[None]

@@ -37,9 +37,18 @@ class Summand(ElementOperator):
             return NotImplemented
         if not math.isfinite(factor):
             raise ValueError(f"the factor of an operator must be finite, got {factor!r}")
-        return OperatorSum([(float(factor) * c, part) for c, part in _terms(self)])
+        terms = [(float(factor) * c, part) for c, part in _terms(self)]
+        lost = (c and not d for (c, _), (d, _) in zip(_terms(self), terms, strict=True))
+        if factor and any(lost):
+            raise ValueError(f"the factor {factor!r} leaves nothing of {self!r}: it underflows")
+        return OperatorSum(terms)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> OperatorSum:
+        if isinstance(divisor, bool) or not isinstance(divisor, numbers.Real):
+            return NotImplemented
+        return self * (1.0 / float(divisor))
 
     def __neg__(self) -> OperatorSum:
         return -1.0 * self
@@ -73,10 +82,13 @@ class OperatorSum(Summand):
     ValueError
         There are no terms; operators differ in what they have to share; or a factor is out of the
         range of the dtype.
+    TypeError
+        `terms` are no such pairs.
 
     Notes
     -----
-    A product is one for each operator, and three vectors more are read or written for each of them.
+    A product is one for each operator, and for each of them up to five vectors more are read or
+    written.
 
     Examples
     --------
@@ -98,6 +110,11 @@ class OperatorSum(Summand):
         self.terms = tuple(terms)
         if not self.terms:
             raise ValueError("a sum of operators needs one at least")
+        for term in self.terms:
+            if not (isinstance(term, tuple) and len(term) == 2 and isinstance(term[1], Summand)):
+                raise TypeError(f"terms must be pairs of a number and an operator, got {term!r}")
+            if not isinstance(term[0], numbers.Real):
+                raise TypeError(f"the factor of an operator must be a number, got {term[0]!r}")
         first = self.terms[0][1]
         for _, part in self.terms[1:]:
             _require_alike(first, part)
@@ -113,13 +130,13 @@ class OperatorSum(Summand):
 
     def _factor(self, c: float) -> Any:
         with np.errstate(over="ignore", under="ignore"):
-            factor = np.float64(c).astype(self.dtype)
-        if not np.isfinite(factor) or (c != 0 and factor == 0):
+            factor: Any = np.float64(c).astype(self.dtype)
+        if not np.isfinite(factor) or (c != 0 and abs(factor) < np.finfo(self.dtype).tiny):
             raise ValueError(f"the factor {c:.3g} is out of the range of {self.dtype}")
         return factor
 
     def __repr__(self) -> str:
-        return " + ".join(f"{c:g} * {part!r}" for c, part in self.terms)
+        return "(" + " + ".join(f"{c:g} * {part!r}" for c, part in self.terms) + ")"
 
     def astype(self, dtype: DTypeLike) -> OperatorSum:
         """The same sum in another dtype, the factors of its operators rounded.
@@ -139,15 +156,16 @@ class OperatorSum(Summand):
             mantissa, exponent = math.frexp(c)
             try:
                 parts.append((mantissa, part._lowered(fmt, math.ldexp(scale, exponent))))
-            except (ValueError, OverflowError):
+            except ValueError:
                 # beside the others it is nothing, or all: the residual in working precision tells
                 continue
         return OperatorSum(parts)
 
     def _element_diagonal(self) -> Array:
         total: Any = 0.0
-        for c, part in self.terms:
-            total = total + c * part._element_diagonal()
+        with np.errstate(over="ignore", invalid="ignore"):  # who divides by it looks
+            for c, part in self.terms:
+                total = total + c * part._element_diagonal()
         return total
 
 
@@ -171,10 +189,11 @@ class _PreparedSum:
             if number == 1:
                 term = self.ops.xp.empty_like(out)
             product(part, term)
-            if factor != 1:
-                term *= factor
-            if number:
-                out += term
+            with np.errstate(all="ignore"):  # as kernels do
+                if factor != 1:
+                    term *= factor
+                if number:
+                    out += term
 
     @property
     def nbytes(self) -> int:

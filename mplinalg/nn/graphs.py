@@ -12,7 +12,7 @@ from .captured import CapturedTraining, NoGradient, key_of
 from .data import DataLoader
 from .layers import Dropout
 from .losses import mse_loss
-from .module import Module, generators
+from .module import Module, own_generators
 from .optim import GD, SGD, Adam, AdamW
 from .parallel import Alone
 from .recipe import Recipe
@@ -115,9 +115,8 @@ def _obstacle(
         return "there is no second batch of the same size"
     if len(set(optimizer.memory()[1])) > 1:
         return "parameters were updated unequally often"
-    drawing = generators(net)
     for name, module in net.named_modules():
-        if f"layer {name}" in drawing and not (isinstance(module, Dropout) and module.p == 0):
+        if own_generators(module) and not (isinstance(module, Dropout) and module.p == 0):
             return f"layer {name}, {module!r}, draws new numbers in each step"
         if any(getattr(module, buffer) is not None for buffer in module.buffers):
             return f"layer {name}, {module!r}, renews its buffers in each step"

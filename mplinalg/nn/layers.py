@@ -153,7 +153,7 @@ def require_dtype(layer: Module, x: Tensor, weight: Parameter) -> None:
 
 
 def require_floats(layer: Module, x: Tensor) -> None:
-    """Refuse whole numbers, whose results would be rounded to them."""
+    """Refuse whole numbers where the result cannot be one."""
     if x.data.dtype.kind != "f":
         raise TypeError(
             f"{layer.label()}: input is {x.dtype}; convert it, as by astype(np.float32)"
@@ -298,9 +298,9 @@ class Dropout(Module):
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        require_floats(self, x)
         if not self.training or self.p == 0.0:
             return x
+        require_floats(self, x)
         if is_on_host(x.data):
             keeps: Any = self.rng.random(x.shape, dtype=np.float32) >= self.p
         else:

@@ -67,7 +67,7 @@ class Module:
     ----------
     training : bool
         Whether layers that tell training from use (Dropout, BatchNorm2d) are to train. False in
-        the thread that predicts or evaluates, for so long.
+        the thread that predicts or evaluates, for so long; not in threads that `forward` starts.
     buffers : tuple of str
         Attributes of this class that are saved, but not trained.
 
@@ -92,6 +92,12 @@ class Module:
     draws_alike = False  # True: ranks that train together draw the same; there is a `draw`
     buffers: tuple[str, ...] = ()
     _place = ""
+
+    def __init_subclass__(cls) -> None:
+        given = vars(cls).get("training")
+        if isinstance(given, bool):  # what its modules start with
+            cls._trains = given
+            del cls.training
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
@@ -403,9 +409,14 @@ def generators(net: Module, *, apart: bool = False) -> dict[str, np.random.Gener
     """Those of layers that draw random numbers, by name; `apart`: other ones on every rank."""
     found = {}
     for name, module in net.named_modules():
-        if apart and module.draws_alike:
-            continue
-        for attribute, value in vars(module).items():
-            if isinstance(value, np.random.Generator):
-                found[f"layer {name}" + ("" if attribute == "rng" else f".{attribute}")] = value
+        if not (apart and module.draws_alike):
+            for attribute, rng in own_generators(module):
+                found[f"layer {name}" + ("" if attribute == "rng" else f".{attribute}")] = rng
     return found
+
+
+def own_generators(module: Module) -> list[tuple[str, np.random.Generator]]:
+    """Those of a module alone, with the names of the attributes."""
+    return [
+        (name, rng) for name, rng in vars(module).items() if isinstance(rng, np.random.Generator)
+    ]

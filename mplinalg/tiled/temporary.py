@@ -46,9 +46,7 @@ class TemporaryStore(DirectoryStore):
                 _folders.pop(self._folder, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_folder"]  # copies do not remove it
-        return state
+        return {**super().__getstate__(), "_folder": ""}  # copies do not remove it
 
     def __del__(self) -> None:
         if hasattr(self, "_folder"):

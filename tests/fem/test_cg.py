@@ -411,3 +411,12 @@ def test_a_low_precision_in_vain_leaves_iterations_for_the_working_one():
     with pytest.warns(LinAlgWarning, match="stagnated"):
         _, report = solve(operator, b, precision="fp32", full_output=True)
     assert report.inner_iterations < 10_000
+
+
+def test_a_low_precision_that_goes_down_slowly_is_not_given_up(rng):
+    """The residual grows at first, and the recurrence follows it."""
+    mesh = StructuredMesh(1, 200)
+    operator = DiffusionOperator(mesh, TensorBasis.lagrange(1, 3, 4), dirichlet="boundary")
+    b = rng.standard_normal(operator.ndof)
+    _, report = solve(operator, b, precision="fp32", full_output=True)
+    assert report.status is Status.CONVERGED

@@ -54,6 +54,7 @@ FORMS = {
     "M + 0.1 K": lambda m, k: m + 0.1 * k,
     "2 M - K / 4": lambda m, k: 2 * m - k * 0.25,
     "-(M - K) + M": lambda m, k: -(m - k) + m,
+    "M / 4 + K": lambda m, k: m / 4 + k,
     "3 K": lambda m, k: np.float64(3) * k,
     "2 (M + K) * 3": lambda m, k: 2 * (m + k) * 3,
     "0 M + K": lambda m, k: 0 * m + k,
@@ -125,6 +126,13 @@ def test_it_is_solved(precision, step, rng):
     assert (u[total.fixed] == 1).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_sums_that_overflow_are_told_by_solve():
+    total = 1e308 * pair(2, 3, dirichlet="boundary")[1]
+    with pytest.raises(LinAlgError, match="overflows"):
+        solve(total, np.ones(total.ndof))
+
+
 def test_a_difference_that_is_not_definite():
     mass, stiffness = pair(2, 4, dirichlet="boundary")
     with pytest.raises(LinAlgError, match="not positive definite"):
@@ -186,8 +194,19 @@ def test_what_cannot_be_summed_up():
             mass + wrong
     with pytest.raises(ValueError, match="1e-60 is out of the range of float32"):
         1e-60 * pair(2, 3, dtype="f")[0]
+    with pytest.raises(ValueError, match=r"3\.3e-45 is out of the range of float32"):
+        3.3e-45 * pair(2, 3, dtype="f")[0]
+    with pytest.raises(ValueError, match="the factor 1e-200 leaves nothing"):
+        1e-200 * (1e-200 * mass)
+    with pytest.raises(ZeroDivisionError):
+        mass / 0
     with pytest.raises(ValueError, match="one at least"):
         OperatorSum([])
+    for terms in ([mass, stiffness], [(2.0, "x")], [(2.0, mass, 3)]):
+        with pytest.raises(TypeError, match="pairs of a number and an operator"):
+            OperatorSum(terms)
+    with pytest.raises(TypeError, match="must be a number, got '2'"):
+        OperatorSum([("2", mass)])
 
 
 def test_arguments_that_are_no_mesh_or_basis():

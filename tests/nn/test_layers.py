@@ -408,13 +408,27 @@ def test_gradients_of_biases_of_many_rows(shape):
     assert db == pytest.approx(len(grad) * float(np.float32(0.1)), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "layer", [MaxPool2d(3, 2, 1), AvgPool2d(2), Softmax(), Dropout(0.2), Dropout(0.2).eval()]
-)
+@pytest.mark.parametrize("layer", [MaxPool2d(3, 2, 1), AvgPool2d(2), Softmax(), Dropout(0.2)])
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.bool_])
 def test_whole_numbers_are_not_rounded_to(layer, dtype):
     with pytest.raises(TypeError, match=f"{type(layer).__name__}.*: input is {np.dtype(dtype)}"):
         layer(np.ones((1, 1, 4, 4), dtype))
+
+
+def test_whole_numbers_that_stay_what_they_are():
+    x = np.arange(16, dtype=np.int8).reshape(1, 1, 4, 4) - 20
+    np.testing.assert_array_equal(MaxPool2d(2)(x).data[0, 0], [[-15, -13], [-7, -5]])
+    for layer in (Dropout(0.0), Dropout(0.5).eval()):
+        np.testing.assert_array_equal(layer(x).data, x)
+
+
+def test_a_class_whose_modules_do_not_train_at_first():
+    class Still(Dropout):
+        training = False
+
+    layer = Still(0.5, rng=0)
+    assert (layer(np.ones(50)).data == 1).all()
+    assert (layer.train()(np.ones(50)).data != 1).all()
 
 
 @pytest.mark.parametrize("sizes", [(3.0, 2), ("3", 2), (2, None), (True, 2), (-1, 2)])

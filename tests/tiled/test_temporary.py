@@ -100,7 +100,8 @@ def test_what_is_left_of_a_temporary_store_goes_with_the_process(tmp_path):
 def test_a_copy_removes_nothing(tmp_path):
     store = TemporaryStore(str(tmp_path))
     store.write(KEY, np.ones(3), is_result=True)
-    found = copy.deepcopy(store)
+    found = copy.deepcopy(copy.deepcopy(store))
     assert found.read(KEY).sum() == 3
+    found.close()
     del found
     assert store.read(KEY).sum() == 3
