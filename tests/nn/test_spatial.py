@@ -146,7 +146,7 @@ def test_errors():
         MaxPool2d((2, 2, 2))
     with pytest.raises(ValueError, match=r"BatchNorm2d\(5\): .* \(2, 3, 4, 4\), weight \(5,\)"):
         BatchNorm2d(5)(x)
-    with pytest.raises(ValueError, match=r"\(1, 3, 1, 1\): one value"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 1, 1\): fewer than two values"):
         BatchNorm2d(3)(x[:1, :, :1, :1])
     assert repr(AvgPool2d(3, (2, 1), 1)) == "AvgPool2d(3, stride=(2, 1), padding=1)"
 
