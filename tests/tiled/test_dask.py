@@ -39,6 +39,13 @@ def test_solve(client, rng, tmp_path):
         assert "memory          that of the workers, tiles of 30\n" in str(report)
 
 
+def test_chunks_that_a_cluster_holds_are_read_by_this_process(client, rng):
+    a = rng.standard_normal((60, 60))
+    held = client.persist(da.from_array(a, chunks=(35, 40)))
+    x = solve(held, a.sum(axis=1), memory_limit="100 kB")
+    np.testing.assert_allclose(x, 1, rtol=1e-9)
+
+
 def test_tiles_in_a_directory(client, rng, tmp_path):
     a, b = rng.standard_normal((60, 60)), rng.standard_normal(60)
     kept = TiledMatrix.from_array(a, 16).save(tmp_path / "a")

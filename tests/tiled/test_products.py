@@ -260,3 +260,13 @@ def test_results_in_memory_count_against_the_limit(rng, tmp_path, monkeypatch):
     assert traffic.peak <= 2 * c
     with pytest.raises(FileNotFoundError):
         tiled.gemm(a, a.T, tile=20, memory_limit=int(1.5 * c))
+
+
+@pytest.mark.parametrize("n", [40, 100])
+def test_a_limit_far_too_small_names_one_that_is_not_far_too_large(n):
+    """The list of the narrow tiles that it leads to is not what is needed."""
+    a = np.ones((n, n))
+    with pytest.raises(tiled.LimitTooSmall) as caught:
+        tiled.gemm(a, a, memory_limit=10)
+    assert caught.value.needed < 2000
+    np.testing.assert_array_equal(tiled.gemm(a, a, memory_limit=caught.value.needed).to_array(), n)

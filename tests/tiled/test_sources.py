@@ -355,3 +355,14 @@ def test_a_fraction_is_of_what_is_free():
 def test_bad_limits(bad):
     with pytest.raises(ValueError, match="memory_limit"):
         as_bytes(bad, host_free_bytes)
+
+
+def test_a_dask_array_of_unknown_chunks():
+    da = pytest.importorskip("dask.array")
+    a = da.from_array(np.eye(6), chunks=2)
+    unknown = a[a[:, 0] >= 0]
+    with pytest.raises(ValueError, match="chunks of unknown sizes; call"):
+        as_source(unknown)
+    np.testing.assert_array_equal(
+        as_source(unknown.compute_chunk_sizes()).read(slice(0, 3), slice(0, 6)), np.eye(6)[:3]
+    )
