@@ -154,7 +154,7 @@ def _on_side(g: Any, points: NDArray[np.float64]) -> NDArray[np.float64]:
     if callable(g):
         return _of_function(g, points, "g")
     values, shape = np.asarray(real_array(g, "g"), np.float64), points[:, 0].shape
-    if values.ndim > 1:
+    if values.ndim > 1 or not values.size:
         raise ValueError(f"g must be a number, one for each component, or a function; got {g!r}")
     values = np.atleast_1d(values)
     return np.broadcast_to(values.reshape(-1, *[1] * len(shape)), (values.size, *shape))

@@ -21,7 +21,6 @@ from .module import Module, generators
 from .recipe import Loss
 from .scopes import observed, precision_scope
 from .summary import aligned
-from .usage import modes_kept
 
 __all__ = ["Cost", "Profile", "profiled"]
 
@@ -159,11 +158,14 @@ def _unchanged(net: Module) -> Iterator[None]:
     """Afterwards parameters, buffers, gradients, modes and random numbers are as they were."""
     values = net.state_dict()
     grads = [(p, p.grad) for p in net.parameters()]
+    modes = [(module, module.training) for _, module in net.named_modules()]
     drawn = [(rng.bit_generator, rng.bit_generator.state) for rng in generators(net).values()]
     try:
-        with modes_kept(net):
-            yield
+        yield
     finally:
+        for module, mode in modes:
+            if module.training is not mode:
+                module.training = mode
         net.load_state_dict(values)
         for parameter, grad in grads:
             parameter.grad = grad

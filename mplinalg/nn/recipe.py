@@ -86,7 +86,7 @@ class Recipe:
             raise ValueError("no parameter of the network has requires_grad: none is trained")
 
     def described(self, epoch: int) -> dict[str, Any]:
-        """What ranks that train together must have in common, from this epoch of its own on."""
+        """What ranks that train together must share, from this epoch of the schedule on."""
         start = self.optimizer.initial_lr
         return {
             "loss": getattr(self.loss, "__qualname__", type(self.loss)),
@@ -95,7 +95,7 @@ class Recipe:
         }
 
     def begin(self, loader: DataLoader, seed: int, epoch: int, since: int) -> None:
-        """Have the learning rate, counted from epoch `since`, and the samples' order, of one."""
+        """Set the learning rate, scheduled from epoch `since` on, and the order of the samples."""
         self.schedule.apply(self.optimizer, epoch - since)
         loader.rng = np.random.default_rng([seed, epoch])
 

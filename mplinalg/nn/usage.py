@@ -19,19 +19,7 @@ from .recipe import Recipe
 from .scopes import no_grad, precision_scope, state
 from .training import named_fault
 
-__all__ = ["in_use", "judged", "modes_kept", "predicted"]
-
-
-@contextlib.contextmanager
-def modes_kept(net: Module) -> Iterator[None]:
-    """Afterwards, what trained trains and what was used is used."""
-    modes = [(module, module.training) for _, module in net.named_modules()]
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            if module.training is not mode:
-                module.training = mode
+__all__ = ["in_use", "judged", "predicted"]
 
 
 @contextlib.contextmanager

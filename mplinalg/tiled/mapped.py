@@ -130,7 +130,7 @@ class MappedFile:
                 for i in {0, len(lines) // 2, len(lines) - 1}
             )
         except OSError as error:
-            if isinstance(error, TimeoutError):  # of a signal's handler
+            if error.errno is None:  # the TimeoutError of a signal's handler
                 raise
             return False
 
@@ -177,7 +177,7 @@ def mapped_file(a: Any) -> MappedFile | None:
         with open(owner.filename, "rb") as file:
             identity = _identity(file.fileno())
     except OSError as error:
-        if isinstance(error, TimeoutError):  # of a signal's handler
+        if error.errno is None:  # the TimeoutError of a signal's handler
             raise
         return None
     start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY

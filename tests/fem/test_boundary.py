@@ -110,8 +110,9 @@ def test_bad_input():
             mesh.boundary(basis, names)
     with pytest.raises(ValueError, match="one at least"):
         boundary_load(mesh, basis, 1.0, [])
-    with pytest.raises(ValueError, match="g must be a number, one for each component"):
-        boundary_load(mesh, basis, np.ones((2, 2)))
+    for wrong in (np.ones((2, 2)), []):
+        with pytest.raises(ValueError, match="g must be a number, one for each component"):
+            boundary_load(mesh, basis, wrong)
     with pytest.raises(ValueError, match=r"g must return shape \(2, 2\) or"):
         boundary_load(mesh, basis, lambda x, y: np.ones(3))
     with pytest.raises(TypeError, match="complex"):

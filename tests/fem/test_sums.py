@@ -217,3 +217,13 @@ def test_arguments_that_are_no_mesh_or_basis():
         MassOperator(basis, basis)
     with pytest.raises(TypeError, match="unsupported operand"):
         np.ones(9) @ MassOperator(mesh, basis)
+
+
+def test_the_workspace_of_a_sum_has_room_for_a_term():
+    parts = pair(2, 12, 3, dirichlet="boundary")
+    b = np.ones(parts[0].ndof)
+    alone, both = (
+        solve(a, b, precision="fp64", full_output=True)[1].workspace_bytes
+        for a in (parts[1], parts[0] + parts[1])
+    )
+    assert both >= alone + b.nbytes

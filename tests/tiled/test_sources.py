@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import pickle
 
@@ -366,3 +367,20 @@ def test_a_dask_array_of_unknown_chunks():
     np.testing.assert_array_equal(
         as_source(unknown.compute_chunk_sizes()).read(slice(0, 3), slice(0, 6)), np.eye(6)[:3]
     )
+
+
+def test_a_time_limit_that_ends_while_a_file_is_looked_at(tmp_path, monkeypatch):
+    """The TimeoutError of an alarm's handler is an OSError, and nobody's but the program's."""
+    a = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float64, (4, 4))
+
+    def fails(error):
+        def opened(*args):
+            raise error
+
+        monkeypatch.setattr(mapped_files, "open", opened, raising=False)
+
+    fails(TimeoutError())
+    with pytest.raises(TimeoutError):
+        mapped_files.mapped_file(a)
+    fails(FileNotFoundError(errno.ENOENT, "gone"))
+    assert mapped_files.mapped_file(a) is None
